@@ -1,0 +1,122 @@
+"""What `model` in a request may name: a Hub model, a folder of this server, or an earlier job."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from core.checkpoints import get_checkpoint, list_checkpoints
+from core.errors import CheckpointNotFound, InvalidArgument, JobNotFound, ModelNotFound
+from core.jobs import DEFAULT_PROJECT, get_job
+from core.models import Checkpoint
+
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+_HUB_ID = re.compile(rf"{_PART}(/{_PART})?")
+_LOCAL_ID = re.compile(rf"local(/{_PART}){{1,4}}")
+_JOB_ID = re.compile(r"jobs/(ftjob-[0-9a-f]{24})(?:\.step-([1-9][0-9]{0,9}))?")
+
+HOW_TO_NAME = (
+    "Name a Hub model (facebook/opt-350m), a folder under MODEL_ROOTS (local/my-model), "
+    "or an earlier job (jobs/<job id>, jobs/<job id>.step-500)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A syntactically right model name, taken apart."""
+
+    kind: Literal["hub", "local", "job"]
+    name: str
+    job_id: str | None = None
+    step: int | None = None
+
+
+def parse_model(name: str) -> ModelName:
+    """Take a model name apart; InvalidArgument when it is none."""
+    job = _JOB_ID.fullmatch(name)
+    if job is not None:
+        return ModelName("job", name, job[1], int(job[2]) if job[2] else None)
+    if ".." in name or "--" in name:
+        raise _not_a_name(name)
+    if _LOCAL_ID.fullmatch(name):
+        return ModelName("local", name)
+    if name.startswith(("local/", "jobs/")) or not _HUB_ID.fullmatch(name):
+        raise _not_a_name(name)
+    return ModelName("hub", name)
+
+
+def pin_model(
+    session: Session,
+    name: str,
+    *,
+    model_roots: Sequence[Path],
+    project_id: str = DEFAULT_PROJECT,
+) -> str:
+    """The name that will still mean the same model when the job runs.
+
+    A job is pinned to its newest checkpoint; a local folder must exist. ModelNotFound otherwise.
+    Whether the Hub has a model turns out when a worker fetches it.
+    """
+    model = parse_model(name)
+    if model.kind == "local" and model_roots:
+        local_folder(name, model_roots)
+    if model.kind == "job":
+        checkpoint = find_model_checkpoint(session, model, project_id=project_id)
+        return f"jobs/{checkpoint.job_id}.step-{checkpoint.step}"
+    return name
+
+
+def find_model_checkpoint(
+    session: Session, model: ModelName, *, project_id: str = DEFAULT_PROJECT
+) -> Checkpoint:
+    """The checkpoint that a `jobs/...` name means: that of its step, else the newest."""
+    assert model.job_id is not None
+    try:
+        job = get_job(session, model.job_id, project_id=project_id)
+    except JobNotFound as error:
+        raise ModelNotFound(f"No such model: {model.name}", param="model") from error
+    if model.step is None:
+        newest = list_checkpoints(session, job.id, limit=1)
+        if newest:
+            return newest[0]
+        raise ModelNotFound(f"Job {job.id} has no checkpoint yet.", param="model")
+    try:
+        return get_checkpoint(session, job.id, model.step)
+    except CheckpointNotFound as error:
+        raise ModelNotFound(error.message, param="model") from error
+
+
+def local_folder(name: str, model_roots: Sequence[Path]) -> Path:
+    """The folder of `local/<path>`: the first root that has it, never outside of that root."""
+    relative = name.removeprefix("local/")
+    for root in model_roots:
+        base = root.resolve()
+        folder = (base / relative).resolve()
+        if folder.is_relative_to(base) and (folder / "config.json").is_file():
+            return folder
+    known = sorted(local_models(model_roots))
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = (
+        f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known[:10]) or 'none'}."
+    )
+    raise ModelNotFound(f"No model folder {name!r} under MODEL_ROOTS.{hint}", param="model")
+
+
+def local_models(model_roots: Sequence[Path]) -> Iterator[str]:
+    """The names of all model folders, at most four levels below a root."""
+    for root in model_roots:
+        for folder, names, files in os.walk(root):
+            relative = Path(folder).relative_to(root)
+            if "config.json" in files:
+                yield f"local/{relative.as_posix()}"
+            if len(relative.parts) >= 4:
+                names.clear()
+
+
+def _not_a_name(name: str) -> InvalidArgument:
+    return InvalidArgument(f"{name[:100]!r} is not a model name. {HOW_TO_NAME}", param="model")

@@ -1,0 +1,208 @@
+"""Jobs as their users see them: submit, look, cancel, pause, resume. Only here states change."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from core.db import after_commit
+from core.errors import IllegalTransition, InvalidState, JobNotFound, LeaseLost
+from core.events import NewEvent, append_events
+from core.ids import new_id
+from core.models import Job
+from core.spec import JobSpec, ResolvedSpec
+from core.states import TRANSITIONS, EventKind, JobStatus, Level
+
+DEFAULT_PROJECT = "default"
+
+Ring = Callable[[], None]
+"""Tells idle workers to look for work. May be lost without harm."""
+
+
+def submit_job(
+    session: Session,
+    spec: JobSpec,
+    resolved: ResolvedSpec,
+    *,
+    now: datetime,
+    ring: Ring,
+    project_id: str = DEFAULT_PROJECT,
+) -> Job:
+    """Put a checked request in the queue; workers are rung once it is committed."""
+    job = Job(
+        id=new_id("ftjob-"),
+        project_id=project_id,
+        status=JobStatus.QUEUED,
+        spec=spec.as_sent(),
+        training=resolved.training,
+        model=spec.model,
+        base_model=resolved.base_model,
+        training_file=spec.training_file,
+        validation_file=spec.validation_file,
+        suffix=spec.suffix,
+        seed=resolved.seed,
+        labels=spec.metadata,
+        priority=spec.priority,
+        max_attempts=resolved.max_attempts,
+        created_at=now,
+        queued_at=now,
+        event_seq=0,
+    )
+    session.add(job)
+    session.flush()
+    created = NewEvent(
+        kind=EventKind.STATE,
+        message=f"Created fine-tuning job: {job.id}",
+        data={"status": JobStatus.QUEUED},
+    )
+    warnings = [
+        NewEvent(kind=EventKind.MESSAGE, level=Level.WARN, message=text)
+        for text in resolved.warnings
+    ]
+    add_events(session, job, [created, *warnings], now=now)
+    after_commit(session, ring)
+    return job
+
+
+def get_job(session: Session, job_id: str, *, project_id: str = DEFAULT_PROJECT) -> Job:
+    """The job with this id, or JobNotFound, which another project's job answers too."""
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.project_id == project_id))
+    if job is None:
+        raise JobNotFound(f"No such fine-tuning job: {job_id}", param="fine_tuning_job_id")
+    return job
+
+
+def list_jobs(
+    session: Session,
+    *,
+    after: str | None = None,
+    limit: int = 20,
+    labels: dict[str, str] | None = None,
+    project_id: str = DEFAULT_PROJECT,
+) -> list[Job]:
+    """The newest jobs first, older than the job `after`, having all of `labels` as metadata."""
+    query = select(Job).where(Job.project_id == project_id)
+    if after is not None:
+        last = get_job(session, after, project_id=project_id)
+        query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
+    for key, value in (labels or {}).items():
+        query = query.where(Job.labels[key].as_string() == value)
+    return list(session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)))
+
+
+def queue_position(session: Session, job: Job) -> int:
+    """How many queued jobs are claimed before this one, of equal or higher priority."""
+    ahead = select(func.count()).where(
+        Job.status == JobStatus.QUEUED,
+        (Job.priority > job.priority)
+        | ((Job.priority == job.priority) & (Job.queued_at < job.queued_at)),
+    )
+    return session.scalar(ahead) or 0
+
+
+def cancel_job(session: Session, job: Job, *, now: datetime, save: bool = False) -> None:
+    """Stop the job for good: at once when nobody runs it, else at its next step boundary.
+
+    With `save` the running attempt publishes one last checkpoint. Cancelling twice is harmless.
+    """
+    if job.status is JobStatus.CANCELLED or job.cancel_requested_at is not None:
+        return
+    if job.status.is_terminal:
+        raise InvalidState(f"Job {job.id} has already {job.status}; it cannot be cancelled.")
+    if job.status is not JobStatus.RUNNING:
+        transition(session, job, JobStatus.CANCELLED, now=now, message="Job cancelled")
+        return
+    event = NewEvent(kind=EventKind.MESSAGE, message="Cancel requested")
+    add_events(session, job, [event], now=now, cancel_requested_at=now, save_on_cancel=save)
+
+
+def pause_job(session: Session, job: Job, *, now: datetime) -> None:
+    """Hold the job back: a running one saves at its next step boundary and frees its device."""
+    if job.status is JobStatus.PAUSED or job.pause_requested_at is not None:
+        return
+    if job.status is JobStatus.QUEUED:
+        transition(session, job, JobStatus.PAUSED, now=now, message="Job paused")
+        return
+    if job.status is not JobStatus.RUNNING:
+        raise InvalidState(f"Job {job.id} is {job.status}; only a queued or running job can pause.")
+    event = NewEvent(kind=EventKind.MESSAGE, message="Pause requested")
+    add_events(session, job, [event], now=now, pause_requested_at=now)
+
+
+def resume_job(session: Session, job: Job, *, now: datetime, ring: Ring) -> None:
+    """Queue a paused job again, or take back a pause that was asked for but not yet done."""
+    if job.status is JobStatus.PAUSED:
+        transition(session, job, JobStatus.QUEUED, now=now, message="Job resumed", queued_at=now)
+        after_commit(session, ring)
+        return
+    if job.status is JobStatus.RUNNING and job.pause_requested_at is not None:
+        event = NewEvent(kind=EventKind.MESSAGE, message="Pause withdrawn")
+        add_events(session, job, [event], now=now, pause_requested_at=None)
+        return
+    raise InvalidState(f"Job {job.id} is {job.status}; only a paused job can be resumed.")
+
+
+def transition(
+    session: Session,
+    job: Job,
+    to: JobStatus,
+    *,
+    now: datetime,
+    message: str,
+    level: Level = Level.INFO,
+    held_by: str | None = None,
+    data: dict[str, Any] | None = None,
+    **values: Any,
+) -> None:
+    """Move the job along a legal edge, with its event, in the caller's transaction.
+
+    The UPDATE is guarded by the old status, and by the lease token `held_by` for an attempt's
+    writes: LeaseLost means that somebody else has moved the job since.
+    """
+    origin = job.status
+    if to not in TRANSITIONS[origin]:
+        raise IllegalTransition(f"Job {job.id} is {origin} and cannot become {to}.")
+    values |= {"status": to}
+    if to is not JobStatus.RUNNING:
+        values |= dict.fromkeys(("lease_token", "lease_owner", "lease_expires_at", "phase"))
+        values |= {"pause_requested_at": None}
+    if not TRANSITIONS[to]:
+        values |= {"finished_at": now}
+    event = NewEvent(
+        kind=EventKind.STATE,
+        message=message,
+        level=level,
+        data={"status": to, "from": origin, **(data or {})},
+    )
+    guard = [Job.status == origin]
+    if held_by is not None:
+        guard.append(Job.lease_token == held_by)
+    add_events(session, job, [event], now=now, guard=guard, **values)
+
+
+def add_events(
+    session: Session,
+    job: Job,
+    events: Sequence[NewEvent],
+    *,
+    now: datetime,
+    guard: Sequence[Any] = (),
+    **values: Any,
+) -> None:
+    """Append events and set columns in one guarded UPDATE, and refresh `job` from the row.
+
+    LeaseLost when the guard no longer holds: nothing was written.
+    """
+    seq = session.scalar(
+        update(Job)
+        .where(Job.id == job.id, *guard)
+        .values(event_seq=Job.event_seq + len(events), **values)
+        .returning(Job.event_seq)
+        .execution_options(synchronize_session=False)
+    )
+    if seq is None:
+        raise LeaseLost(f"Job {job.id} was moved by somebody else.")
+    session.refresh(job)
+    append_events(session, job.id, events, last_seq=seq, attempt=job.attempt, now=now)

@@ -1,0 +1,207 @@
+"""The tables. Times are UTC; `_at` is always a datetime."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, String, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from core.states import EventKind, JobStatus, Level, Outcome
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime on every database; SQLite keeps it as naive UTC text."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """PostgreSQL has time zones, SQLite does not."""
+        return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive datetimes; they mean something else on each machine."""
+        if value is None:
+            return None
+        assert value.tzinfo is not None, "naive datetime"
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back what was put in."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own protocol
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON().with_variant(JSONB(), "postgresql"),
+        list[Any]: JSON().with_variant(JSONB(), "postgresql"),
+        int: BigInteger(),
+        str: String(255),
+        JobStatus: String(32),
+        Outcome: String(32),
+        EventKind: String(16),
+        Level: String(8),
+    }
+
+
+class File(Base):
+    """An uploaded, validated, immutable file of examples."""
+
+    __tablename__ = "files"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(default="default")
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    size_bytes: Mapped[int]
+    sha256: Mapped[str]
+    storage_key: Mapped[str]
+    report: Mapped[dict[str, Any] | None]
+    """What validation found: rows, shape, columns. Null for purposes that are not trained on."""
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_files_project", "project_id", "created_at", "id"),)
+
+
+class Job(Base):
+    """One user's request to fine-tune one model on one dataset."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(default="default")
+    status: Mapped[JobStatus]
+    spec: Mapped[dict[str, Any]]
+    """The validated request as it was sent; never changed."""
+    training: Mapped[dict[str, Any]]
+    """Canonical SFTConfig arguments that the trainer is given."""
+    model: Mapped[str]
+    """The base model as the user named it."""
+    base_model: Mapped[str]
+    """The same, pinned: a job's name has become that of one of its checkpoints."""
+    training_file: Mapped[str | None]
+    validation_file: Mapped[str | None]
+    suffix: Mapped[str | None]
+    seed: Mapped[int]
+    labels: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    """The user's `metadata`; SQLAlchemy keeps that name for itself."""
+    priority: Mapped[int] = mapped_column(default=0)
+    """Higher is claimed first."""
+    max_attempts: Mapped[int]
+
+    created_at: Mapped[datetime]
+    queued_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    not_before_at: Mapped[datetime | None]
+    """Not claimed before: the back-off after a failed attempt."""
+    cancel_requested_at: Mapped[datetime | None]
+    pause_requested_at: Mapped[datetime | None]
+    save_on_cancel: Mapped[bool] = mapped_column(default=False)
+
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Number of the newest attempt: the fencing token, since each claim raises it."""
+    num_failed_attempts: Mapped[int] = mapped_column(default=0)
+    num_lost_attempts: Mapped[int] = mapped_column(default=0)
+    lease_token: Mapped[str | None]
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+
+    event_seq: Mapped[int] = mapped_column(default=0)
+    """Number of the newest event; the row's lock makes numbers gapless, in order of commit."""
+    step: Mapped[int] = mapped_column(default=0)
+    total_steps: Mapped[int | None]
+    phase: Mapped[str | None]
+    """What the running attempt does now: fetch, load, data, train, save."""
+    trained_tokens: Mapped[int | None]
+    fine_tuned_model: Mapped[str | None]
+    resolved: Mapped[dict[str, Any] | None]
+    """The trainer's own arguments and model facts, as it reported them."""
+    data_report: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    """{code, message, param} of the failure; null unless failed."""
+
+    __table_args__ = (
+        Index("ix_jobs_queue", "status", "priority", "queued_at"),
+        Index("ix_jobs_project", "project_id", "created_at", "id"),
+        Index("ix_jobs_lease", "status", "lease_expires_at"),
+    )
+
+
+class Attempt(Base):
+    """One try of a job by one worker."""
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str]
+    lease_token: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[Outcome | None]
+    resumed_from_step: Mapped[int] = mapped_column(default=0)
+    """Optimizer steps that were already done when this attempt began."""
+    error: Mapped[dict[str, Any] | None]
+    """{code, message, param, evidence} when it failed."""
+    peak_memory_bytes: Mapped[int | None]
+
+
+class Event(Base):
+    """An append-only, numbered record of what happened to a job."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    created_at: Mapped[datetime]
+    level: Mapped[Level]
+    kind: Mapped[EventKind]
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any] | None]
+
+    __table_args__ = (Index("ix_events_kind", "job_id", "kind", "seq"),)
+
+
+class Checkpoint(Base):
+    """Resumable state at an optimizer step. A row exists only when its bytes are stored."""
+
+    __tablename__ = "checkpoints"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    step: Mapped[int]
+    attempt: Mapped[int]
+    created_at: Mapped[datetime]
+    prefix: Mapped[str]
+    """Storage key that the manifest's paths are under."""
+    manifest: Mapped[list[Any]]
+    """[{path, size_bytes, sha256, part}]; part is `weights` to take home or `state` to resume."""
+    metrics: Mapped[dict[str, Any]]
+    size_bytes: Mapped[int]
+    is_corrupt: Mapped[bool] = mapped_column(default=False)
+    """Set when a resume found bytes that do not match the manifest."""
+
+    __table_args__ = (Index("ix_checkpoints_step", "job_id", "step", unique=True),)
+
+
+class Worker(Base):
+    """A machine that runs attempts, as it last described itself."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    heartbeat_at: Mapped[datetime]
+    slots: Mapped[int]
+    facts: Mapped[dict[str, Any]]
+    """Devices, memory, versions."""
