@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Row, insert, select
 from sqlalchemy.orm import Session
 
 from core.models import Attempt, Event
@@ -88,21 +88,18 @@ def read_metrics(session: Session, job_id: str) -> dict[str, list[Any]]:
     Steps that an attempt trained after the checkpoint that the next one resumed from are left
     out: they were trained again, and the curve is the one of the history that won.
     """
-    resumed = dict(
-        session.execute(
-            select(Attempt.number, Attempt.resumed_from_step).where(Attempt.job_id == job_id)
-        ).tuples()
-    )
+    attempts = session.scalars(select(Attempt).where(Attempt.job_id == job_id))
+    resumed = {attempt.number: attempt.resumed_from_step for attempt in attempts}
     rows = session.execute(
         select(Event.attempt, Event.data)
         .where(Event.job_id == job_id, Event.kind == EventKind.METRICS)
         .order_by(Event.seq)
-    ).tuples()
+    )
     return _columns(_winning_history(rows, resumed))
 
 
 def _winning_history(
-    rows: Iterable[tuple[int, dict[str, Any] | None]], resumed: dict[int, int]
+    rows: Iterable[Row[int, dict[str, Any] | None]], resumed: dict[int, int]
 ) -> Iterator[dict[str, Any]]:
     by_step: dict[int, dict[str, Any]] = {}
     current = 0

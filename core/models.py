@@ -1,9 +1,10 @@
 """The tables. Times are UTC; `_at` is always a datetime."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Enum, ForeignKey, Index, String, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -37,6 +38,13 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def _words(enum: type[StrEnum], length: int) -> Enum:
+    """An enum kept as its value in text, so that a new member needs no migration."""
+    return Enum(
+        enum, native_enum=False, length=length, values_callable=lambda members: list(members)
+    )
+
+
 class Base(DeclarativeBase):
     """Base of all tables."""
 
@@ -46,10 +54,10 @@ class Base(DeclarativeBase):
         list[Any]: JSON().with_variant(JSONB(), "postgresql"),
         int: BigInteger(),
         str: String(255),
-        JobStatus: String(32),
-        Outcome: String(32),
-        EventKind: String(16),
-        Level: String(8),
+        JobStatus: _words(JobStatus, 32),
+        Outcome: _words(Outcome, 32),
+        EventKind: _words(EventKind, 16),
+        Level: _words(Level, 8),
     }
 
 

@@ -252,7 +252,7 @@ def _claimable(now: datetime) -> tuple[Any, ...]:
     return (Job.status == JobStatus.QUEUED, due)
 
 
-def _best_queued(session: Session, now: datetime) -> Select[tuple[Job]]:
+def _best_queued(session: Session, now: datetime) -> Select[Job]:
     other = aliased(Job)
     running = (
         select(func.count())

@@ -1,0 +1,147 @@
+"""Files of examples: validated while they stream into storage, immutable afterwards."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from sqlalchemy import or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from core.dataset import FileReport, JsonlValidator
+from core.db import after_commit
+from core.errors import FileNotFound, InvalidArgument, InvalidFile, InvalidState
+from core.ids import new_id
+from core.jobs import DEFAULT_PROJECT
+from core.models import File, Job
+from core.states import TRANSITIONS
+from core.storage import Storage, StoredObject
+
+logger = logging.getLogger(__name__)
+
+PURPOSES = ("fine-tune", "assistants", "batch", "vision", "user_data", "evals")
+MAX_NAME_LENGTH = 255
+
+
+def store_file(
+    storage: Storage, chunks: Iterable[bytes], *, purpose: str
+) -> tuple[str, StoredObject, FileReport | None]:
+    """Stream an upload into storage, validating it on the way when it is to be trained on.
+
+    Returns the new file's id, what was stored and what validation found. InvalidFile names the
+    first bad lines; nothing is left behind then.
+    """
+    if purpose not in PURPOSES:
+        raise InvalidArgument(
+            f"purpose must be one of {', '.join(PURPOSES)}; got {purpose!r}.", param="purpose"
+        )
+    file_id = new_id("file-")
+    key = f"files/{file_id}"
+    if purpose != "fine-tune":
+        return file_id, storage.put_stream(key, chunks), None
+    validator = JsonlValidator()
+    stored = storage.put_stream(key, _validated(chunks, validator))
+    report = validator.finish()
+    if report.errors:
+        storage.delete(key)
+        raise invalid_file(report)
+    return file_id, stored, report
+
+
+def add_file(
+    session: Session,
+    *,
+    file_id: str,
+    filename: str,
+    purpose: str,
+    stored: StoredObject,
+    report: FileReport | None,
+    now: datetime,
+    project_id: str = DEFAULT_PROJECT,
+) -> File:
+    """Record a stored upload."""
+    file = File(
+        id=file_id,
+        project_id=project_id,
+        filename=filename[:MAX_NAME_LENGTH],
+        purpose=purpose,
+        size_bytes=stored.size,
+        sha256=stored.sha256,
+        storage_key=stored.key,
+        report=report.to_dict() if report else None,
+        created_at=now,
+    )
+    session.add(file)
+    session.flush()
+    return file
+
+
+def get_file(
+    session: Session,
+    file_id: str,
+    *,
+    project_id: str = DEFAULT_PROJECT,
+    param: str = "file_id",
+) -> File:
+    """The file with this id, or FileNotFound."""
+    file = session.scalar(select(File).where(File.id == file_id, File.project_id == project_id))
+    if file is None:
+        raise FileNotFound(f"No such file: {file_id}", param=param)
+    return file
+
+
+def list_files(
+    session: Session,
+    *,
+    after: str | None = None,
+    limit: int = 10_000,
+    newest_first: bool = True,
+    purpose: str | None = None,
+    project_id: str = DEFAULT_PROJECT,
+) -> list[File]:
+    """Files by age, those that follow `after` in that order."""
+    key = tuple_(File.created_at, File.id)
+    query = select(File).where(File.project_id == project_id)
+    if purpose is not None:
+        query = query.where(File.purpose == purpose)
+    if after is not None:
+        last = get_file(session, after, project_id=project_id)
+        mark = (last.created_at, last.id)
+        query = query.where(key < mark if newest_first else key > mark)
+    order = (File.created_at.desc(), File.id.desc()) if newest_first else (File.created_at, File.id)
+    return list(session.scalars(query.order_by(*order).limit(limit)))
+
+
+def delete_file(session: Session, file: File, storage: Storage) -> None:
+    """Forget a file, and delete its bytes once that is committed. A job in progress holds it."""
+    terminal = [status for status, edges in TRANSITIONS.items() if not edges]
+    user = session.scalar(
+        select(Job.id)
+        .where(
+            or_(Job.training_file == file.id, Job.validation_file == file.id),
+            Job.status.not_in(terminal),
+        )
+        .limit(1)
+    )
+    if user is not None:
+        raise InvalidState(f"Job {user} still needs this file.", param="file_id")
+    session.delete(file)
+    after_commit(session, lambda: storage.delete(file.storage_key))
+
+
+def invalid_file(report: FileReport) -> InvalidFile:
+    """The error of a file with bad lines, naming the first of them."""
+    shown = "; ".join(str(error) for error in report.errors[:3])
+    more = report.error_count - min(3, len(report.errors))
+    rest = f" (and {more} more errors)" if more > 0 else ""
+    return InvalidFile(
+        f"{shown}{rest}",
+        param="file",
+        errors=[error.to_dict() for error in report.errors],
+        error_count=report.error_count,
+    )
+
+
+def _validated(chunks: Iterable[bytes], validator: JsonlValidator) -> Iterator[bytes]:
+    for chunk in chunks:
+        validator.feed(chunk)
+        yield chunk

@@ -1,0 +1,138 @@
+"""From a request to a job that can run: every reference looked up, every argument checked."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.arguments import check_peft, check_quantization, check_training
+from core.base_model import parse_model, pin_model
+from core.dataset import FileReport, check_usable
+from core.errors import InvalidArgument, InvalidFile
+from core.files import get_file
+from core.jobs import DEFAULT_PROJECT
+from core.spec import JobSpec, ResolvedSpec
+from core.template import compile_template
+
+DEFAULT_SEED = 42
+"""SFTConfig's own default."""
+BASE_LEARNING_RATE = 2e-5
+"""SFTConfig's default; OpenAI's learning_rate_multiplier is a factor on it."""
+BASE_LORA_LEARNING_RATE = 2e-4
+
+
+def resolve_spec(
+    session: Session,
+    spec: JobSpec,
+    *,
+    model_roots: Sequence[Path],
+    max_attempts: int,
+    project_id: str = DEFAULT_PROJECT,
+) -> ResolvedSpec:
+    """Check everything about a request that can be known before a worker sees it."""
+    _check_method(spec)
+    checked = check_training(spec.training)
+    warnings = list(checked.warnings)
+    if spec.peft is not None:
+        warnings += check_peft(spec.peft).warnings
+    if spec.quantization is not None:
+        warnings += check_quantization(spec.quantization).warnings
+    training = _without_auto(_with_hyperparameters(spec, checked.values))
+    _check_evaluation(spec, training)
+    base_model = pin_model(session, spec.model, model_roots=model_roots, project_id=project_id)
+    _check_data(session, spec, training, project_id)
+    return ResolvedSpec(
+        training=training,
+        base_model=base_model,
+        seed=_seed(spec, training),
+        max_attempts=spec.max_attempts or max_attempts,
+        warnings=tuple(warnings),
+    )
+
+
+def _check_method(spec: JobSpec) -> None:
+    if spec.training_file is not None and spec.dataset is not None:
+        raise InvalidArgument(
+            "Give either training_file or dataset, not both.", param="training_file"
+        )
+    if spec.training_file is None and spec.dataset is None:
+        raise InvalidArgument('"training_file" is required (or dataset).', param="training_file")
+    if (
+        spec.quantization is not None
+        and spec.peft is None
+        and parse_model(spec.model).kind != "job"
+    ):
+        raise InvalidArgument(
+            "Quantized weights cannot be trained themselves; give peft (LoRA) settings too.",
+            param="quantization",
+        )
+
+
+def _with_hyperparameters(spec: JobSpec, training: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAI's hyperparameters under the trainer's names; both at once would be ambiguous."""
+    given = spec.openai_hyperparameters
+    rate = given.learning_rate_multiplier
+    if isinstance(rate, float):
+        rate *= BASE_LEARNING_RATE if spec.peft is None else BASE_LORA_LEARNING_RATE
+    mapped = {
+        "num_train_epochs": ("n_epochs", given.n_epochs),
+        "per_device_train_batch_size": ("batch_size", given.batch_size),
+        "learning_rate": ("learning_rate_multiplier", rate),
+    }
+    merged = dict(training)
+    for name, (theirs, value) in mapped.items():
+        if value is None or value == "auto":
+            continue
+        if name in training:
+            raise InvalidArgument(
+                f"training.{name} and the hyperparameter {theirs} say the same thing; give one.",
+                param=f"training.{name}",
+            )
+        merged[name] = value
+    return merged
+
+
+def _without_auto(training: Mapping[str, Any]) -> dict[str, Any]:
+    """`"auto"` leaves the choice to the trainer's default."""
+    return {name: value for name, value in training.items() if value != "auto"}
+
+
+def _check_evaluation(spec: JobSpec, training: dict[str, Any]) -> None:
+    if spec.has_validation_data:
+        training.setdefault("eval_strategy", "epoch")
+        return
+    if training.get("eval_strategy", "no") != "no":
+        raise InvalidArgument(
+            "Evaluation needs data: give validation_file, or dataset.eval_split.",
+            param="training.eval_strategy",
+        )
+
+
+def _seed(spec: JobSpec, training: Mapping[str, Any]) -> int:
+    seed = training.get("seed")
+    if spec.seed is not None and seed is not None and seed != spec.seed:
+        raise InvalidArgument("seed and training.seed differ; give one.", param="training.seed")
+    return int(spec.seed if spec.seed is not None else seed if seed is not None else DEFAULT_SEED)
+
+
+def _check_data(
+    session: Session, spec: JobSpec, training: Mapping[str, Any], project_id: str
+) -> None:
+    template = compile_template(spec.template) if spec.template is not None else None
+    text_field = training.get("dataset_text_field")
+    for param in ("training_file", "validation_file"):
+        file_id = getattr(spec, param)
+        if file_id is None:
+            continue
+        file = get_file(session, file_id, project_id=project_id, param=param)
+        if file.purpose != "fine-tune" or file.report is None:
+            raise InvalidFile(
+                f'File {file.id} was uploaded for "{file.purpose}"; '
+                'upload it with purpose "fine-tune" to train on it.',
+                param=param,
+            )
+        report = FileReport.from_dict(file.report)
+        check_usable(report, text_field=text_field, template=template is not None, param=param)
+        if template is not None and report.sample is not None:
+            template.render(report.sample)
