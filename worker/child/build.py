@@ -1,0 +1,73 @@
+"""Makes a trainer of an order. The child and the tests of every argument use this one function."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import datasets
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+
+from worker.child.arguments import build_arguments
+from worker.child.checkpoint import clean_checkpoint
+from worker.child.data import MESSAGES, Part, load_examples, training_part, validation_part
+from worker.child.model import adapter_config, load_model, load_tokenizer
+from worker.child.order import Order
+from worker.child.trainer import JobTrainer
+
+
+def build_trainer(
+    order: Order,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+    on_phase: Callable[[str], None] = lambda phase: None,
+    before_save: Callable[[], None] = lambda: None,
+    after_save: Callable[[Path], None] = lambda folder: None,
+) -> JobTrainer:
+    """A trainer that is ready to train; its data are tokenized and its data_reports are there.
+
+    `on_phase` hears "load", "data", and "save" and "train" around each checkpoint. `before_save`
+    may wait; `after_save` gets the folder of the complete checkpoint.
+    """
+    datasets.disable_progress_bars()
+    on_phase("load")
+    model = load_model(order)
+    tokenizer = load_tokenizer(order)
+
+    on_phase("data")
+    arguments = build_arguments(order, model.config)
+    training = training_part(order)
+    validation = validation_part(order)
+    examples = load_examples(order, training)
+    _check_chat_template(examples, tokenizer, training)
+
+    def save_begins(_: Path) -> None:
+        before_save()
+        on_phase("save")
+
+    def save_ends(folder: Path) -> None:
+        clean_checkpoint(folder, order)
+        after_save(folder)
+        on_phase("train")
+
+    trainer = JobTrainer(
+        before_save=save_begins,
+        after_save=save_ends,
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        eval_dataset=load_examples(order, validation) if validation else None,
+        processing_class=tokenizer,
+        peft_config=adapter_config(order),
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _check_chat_template(
+    examples: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, part: Part
+) -> None:
+    if MESSAGES in examples.column_names and tokenizer.chat_template is None:
+        raise part.refuse(
+            "This model has no chat template, so it cannot be trained on messages. Give a template "
+            "that makes a text of a row, or use prompt and completion."
+        )

@@ -1,0 +1,52 @@
+"""What a training child is asked to do: one JSON object, all of it on this machine."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataSource(_Strict):
+    """Examples: a file of JSON lines, or a folder that `Dataset.save_to_disk` wrote."""
+
+    kind: Literal["jsonl", "saved"]
+    path: Path
+
+
+class Order(_Strict):
+    """One attempt of one job. The supervisor has checked what the user gave."""
+
+    job_id: str
+    attempt: int
+    seed: int
+    model_dir: Path
+    """Folder with config, tokenizer and safetensors."""
+    adapter_dir: Path | None = None
+    """Folder of a LoRA adapter of this model, to be trained on."""
+    public_model: str
+    """The name of the model in what leaves this machine, in place of `model_dir`."""
+    train: DataSource
+    eval: DataSource | None = None
+    template: str | None = None
+    """Jinja over a row's columns that gives the text to train on."""
+    training: dict[str, Any]
+    """SFTConfig arguments, by today's names."""
+    peft: dict[str, Any] | None = None
+    """LoraConfig arguments; null trains all weights."""
+    quantization: dict[str, Any] | None = None
+    """BitsAndBytesConfig arguments."""
+    scratch: Path
+    """Folder of this attempt alone, where everything is written."""
+    resume_from: Path | None = None
+    """A verified checkpoint folder."""
+    threads: int
+    """Cores that the child may use."""
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights in memory."""
+    lease_seconds: float = 60.0
+    """A supervisor that was silent for so long is gone."""

@@ -1,0 +1,225 @@
+"""TRL's trainer, with what an unattended and interruptible training needs and no other change."""
+
+import copy
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.trainer_callback import ExportableState
+from trl import SFTConfig, SFTTrainer
+
+from worker.child.failure import ChildFailure
+from worker.child.report import IGNORED, DataReport, count_tokens
+
+ENTROPY_ROWS = 256
+"""Positions whose probabilities are held in memory together."""
+
+LOSSLESS_PACKING = ("bfd_split", "wrapped")
+
+SaveHook = Callable[[Path], None]
+
+
+class JobTrainer(SFTTrainer):
+    """An SFTTrainer that reports on its data, stops at a non-finite loss and resumes exactly.
+
+    `before_save` and `after_save` are called with a checkpoint's folder around writing it.
+    """
+
+    def __init__(self, *, before_save: SaveHook, after_save: SaveHook, **arguments: Any):
+        self.data_reports: dict[str, DataReport] = {}
+        """By "train" and "eval"."""
+        self._before_save = before_save
+        self._after_save = after_save
+        super().__init__(**arguments)
+        # The trainer makes these when it begins, which is after it asks callbacks for their state.
+        self._tr_loss = torch.tensor(0.0)
+        self._globalstep_last_logged = 0
+        self.add_callback(ExactResume(self))
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """The mean loss of a token, from the model's logits where there is no faster way.
+
+        TRL never makes the logits, which saves memory where Triton is. On a CPU its way is slower
+        and takes more memory than they do.
+        """
+        if return_outputs or not self._has_plain_loss():
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs["labels"]
+        outputs = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False)
+        if num_items_in_batch is None:
+            num_items_in_batch = (labels[:, 1:] != IGNORED).sum()
+        loss = ForCausalLMLoss(
+            outputs.logits,
+            labels,
+            vocab_size=outputs.logits.size(-1),
+            # A batch without anything to learn must give zero, not 0 / 0.
+            num_items_in_batch=torch.as_tensor(num_items_in_batch).clamp(min=1),
+        )
+        self._record_metrics(outputs.logits, inputs)
+        return loss
+
+    def _has_plain_loss(self) -> bool:
+        return (
+            self.args.device.type == "cpu"
+            and self.args.loss_type == "nll"
+            and self.label_smoother is None
+            and not self.aux_loss_enabled
+        )
+
+    @torch.no_grad()
+    def _record_metrics(self, logits: torch.Tensor, inputs: dict[str, Any]) -> None:
+        """TRL's metrics, by TRL's definitions."""
+        mode = "train" if self.model.training else "eval"
+        labels = inputs["labels"][:, 1:]
+        mask = labels != IGNORED
+        count = max(1, int(mask.sum()))
+        correct = ((logits[:, :-1].argmax(-1) == labels) & mask).sum()
+        metrics = self._metrics[mode]
+        metrics["mean_token_accuracy"].append(correct.item() / count)
+        metrics["entropy"].append(_entropy_sum(logits[:, :-1], mask) / count)
+        if mode == "train":
+            read = inputs.get("attention_mask")
+            tokens = inputs["input_ids"].numel() if read is None else int(read.sum())
+            self._total_train_tokens += tokens
+        metrics["num_tokens"] = [self._total_train_tokens]
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """The last look before the optimizer moves: no step is taken with what is not a number."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        step = self.state.global_step + 1
+        loss = float(self._tr_loss)
+        if not math.isfinite(loss):
+            raise non_finite("loss", loss, step)
+        # In half precision a gradient may overflow: the scaler then skips the step.
+        if not self.args.fp16 and not math.isfinite(float(norm)):
+            raise non_finite("gradient norm", float(norm), step)
+        return norm
+
+    def _prepare_dataset(
+        self,
+        dataset: Dataset,
+        processing_class: Any,
+        args: SFTConfig,
+        packing: bool,
+        formatting_func: Any,
+        dataset_name: str,
+    ) -> Dataset:
+        """Tokenize first, then truncate and pack, so that both can be counted."""
+        prepare = super()._prepare_dataset
+        whole = copy.copy(args)
+        whole.max_length, whole.shuffle_dataset = None, False
+        tokenized = prepare(dataset, processing_class, whole, False, formatting_func, dataset_name)
+        before = count_tokens(tokenized, max_length=args.max_length)
+        if before.trained_tokens == 0:
+            raise _nothing_to_learn(dataset_name)
+        final = prepare(tokenized, processing_class, args, packing, formatting_func, dataset_name)
+        after = count_tokens(final, max_length=None)
+        if after.trained_tokens == 0:
+            raise _nothing_to_learn(dataset_name, args.max_length)
+        used = before.rows_trained if packing else after.rows
+        lossless = packing and args.packing_strategy in LOSSLESS_PACKING
+        self.data_reports[dataset_name] = DataReport(
+            rows=before.rows,
+            rows_used=used,
+            dropped_rows=before.rows - used,
+            truncated_rows=0 if lossless else before.rows_longer,
+            sequences=after.rows,
+            tokens=after.tokens,
+            trained_tokens=after.trained_tokens,
+            longest_row_tokens=before.longest,
+        )
+        return final
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write a checkpoint; what an earlier attempt left half-written there is removed."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._before_save(folder)
+        super()._save_checkpoint(model, trial)
+        self._after_save(folder)
+
+
+class ExactResume(TrainerCallback, ExportableState):  # type: ignore[misc]
+    """Keeps in each checkpoint what the trainer forgets, so that a resumed job logs the same."""
+
+    def __init__(self, trainer: JobTrainer):
+        self._trainer = trainer
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, in the form that the trainer asks for."""
+        trainer = self._trainer
+        return {
+            "args": {},
+            "attributes": {
+                "num_tokens": trainer._total_train_tokens,
+                "loss_since_log": float(trainer._tr_loss),
+                "last_logged_step": trainer._globalstep_last_logged,
+                "metrics_since_log": dict(trainer._metrics["train"]),
+                "effective_batch_size": _effective_batch_size(trainer.args),
+            },
+        }
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Take over what the checkpoint kept."""
+        if state.global_step == 0:
+            return
+        kept = state.stateful_callbacks[type(self).__name__]["attributes"]
+        if kept["effective_batch_size"] != _effective_batch_size(args):
+            raise ChildFailure(
+                "invalid_checkpoint",
+                f"The checkpoint was made with an effective batch of {kept['effective_batch_size']} "
+                f"rows and cannot go on with {_effective_batch_size(args)}.",
+            )
+        trainer = self._trainer
+        trainer._total_train_tokens = kept["num_tokens"]
+        trainer._tr_loss.fill_(kept["loss_since_log"])
+        trainer._globalstep_last_logged = kept["last_logged_step"]
+        trainer._metrics["train"].update(kept["metrics_since_log"])
+
+
+def non_finite(quantity: str, value: float, step: int) -> ChildFailure:
+    """The failure of a training that no longer computes with numbers."""
+    return ChildFailure(
+        "non_finite_loss",
+        f"The {quantity} became {value} at step {step}. Try a smaller learning_rate, or bf16 "
+        "in place of fp16.",
+        param="training.learning_rate",
+    )
+
+
+def _nothing_to_learn(name: str, max_length: int | None = None) -> ChildFailure:
+    file = "training_file" if name == "train" else "validation_file"
+    why = "" if max_length is None else f" within max_length={max_length} tokens"
+    return ChildFailure(
+        "no_trained_tokens",
+        f"No row of {file} has anything to learn{why}. Look at max_length, at "
+        "completion_only_loss and at assistant_only_loss.",
+        param=file,
+    )
+
+
+def _effective_batch_size(args: TrainingArguments) -> int:
+    return int(args.train_batch_size * args.gradient_accumulation_steps * args.world_size)
+
+
+def _entropy_sum(logits: torch.Tensor, mask: torch.Tensor) -> float:
+    """Sum of the entropies, in nats, of the predictions at the masked positions."""
+    total = 0.0
+    for rows in logits[mask].split(ENTROPY_ROWS):
+        log_probabilities = rows.float().log_softmax(-1)
+        total -= (log_probabilities.exp() * log_probabilities).sum().item()
+    return total

@@ -1,0 +1,281 @@
+"""Brings everything to this machine that a training child needs: it has no network itself."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from core.storage import CorruptObject, Storage
+
+from core.base_model import find_model_checkpoint, local_folder, parse_model
+from core.checkpoints import STATE_FILES, Part, entries, mark_corrupt, resumable
+from core.db import Database, database_now
+from core.errors import NotFound
+from core.events import NewEvent
+from core.files import get_file
+from core.models import Checkpoint, Job
+from core.queue import Failure, Lease, note_resume, record
+from core.settings import Settings
+from core.states import EventKind, FailureReason, Level
+
+MAX_ADAPTER_DEPTH = 8
+
+
+class InputError(Exception):
+    """An input that cannot be had; carries the failure of the attempt."""
+
+    def __init__(self, failure: Failure):
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+class Interrupted(Exception):
+    """Somebody wants the attempt to stop while it gathers its inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A model folder on this machine; with an adapter on top that is to be trained on."""
+
+    folder: Path
+    public_name: str
+    adapter: Path | None = None
+
+
+@dataclass(slots=True)
+class Inputs:
+    """Gathers the inputs of one attempt below `scratch`. `check` raises Interrupted to stop it."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    lease: Lease
+    check: Callable[[], None]
+    on_log: Callable[[str], None]
+    cache: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cache = self.settings.scratch_folder / "cache"
+
+    def order(self, job: Job, scratch: Path) -> dict[str, Any]:
+        """The training child's order, with everything in it on this machine."""
+        model = self.model(job.base_model)
+        train, evaluation = self._data(job)
+        return {
+            "job_id": job.id,
+            "attempt": self.lease.attempt,
+            "seed": job.seed,
+            "model_dir": str(model.folder),
+            "adapter_dir": str(model.adapter) if model.adapter else None,
+            "public_model": model.public_name,
+            "train": train,
+            "eval": evaluation,
+            "template": job.spec.get("template"),
+            "training": job.training,
+            "peft": job.spec.get("peft"),
+            "quantization": job.spec.get("quantization"),
+            "scratch": str(scratch),
+            "resume_from": self._resume(scratch),
+        }
+
+    def model(self, name: str, depth: int = 0) -> BaseModel:
+        """The model of this name; an adapter brings its own base along."""
+        parsed = parse_model(name)
+        try:
+            if parsed.kind == "local":
+                return BaseModel(local_folder(name, self.settings.model_roots), name)
+            if parsed.kind == "hub":
+                return BaseModel(self._from_hub({"kind": "model", "name": name}), name)
+            with self.database.read() as session:
+                checkpoint = find_model_checkpoint(session, parsed)
+        except NotFound as error:
+            raise _refuse(FailureReason.MODEL_NOT_FOUND, error.message, "model") from error
+        folder = self._checkpoint(checkpoint, "weights")
+        adapter = folder / "adapter_config.json"
+        if not adapter.is_file():
+            return BaseModel(folder, name)
+        base_name = json.loads(adapter.read_bytes())["base_model_name_or_path"]
+        if depth >= MAX_ADAPTER_DEPTH:
+            raise _refuse(FailureReason.INVALID_MODEL, "Too many adapters in a row.", "model")
+        base = self.model(base_name, depth + 1)
+        return BaseModel(base.folder, base.public_name, adapter=folder)
+
+    def _data(self, job: Job) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        train, evaluation = None, None
+        dataset = job.spec.get("dataset")
+        if dataset is not None:
+            train = self._split(dataset, dataset.get("split", "train"))
+            if dataset.get("eval_split"):
+                evaluation = self._split(dataset, dataset["eval_split"])
+        if job.training_file is not None:
+            train = self._file(job.training_file, "training_file")
+        if job.validation_file is not None:
+            evaluation = self._file(job.validation_file, "validation_file")
+        assert train is not None
+        return train, evaluation
+
+    def _split(self, dataset: dict[str, Any], split: str) -> dict[str, Any]:
+        folder = self._from_hub(
+            {
+                "kind": "dataset",
+                "name": dataset["path"],
+                "config": dataset.get("name"),
+                "split": split,
+                "revision": dataset.get("revision"),
+            }
+        )
+        return {"kind": "saved", "path": str(folder)}
+
+    def _file(self, file_id: str, param: str) -> dict[str, Any]:
+        try:
+            with self.database.read() as session:
+                file = get_file(session, file_id)
+        except NotFound as error:
+            raise _refuse(FailureReason.INVALID_TRAINING_FILE, error.message, param) from error
+        path = self.storage.local_path(file.storage_key)
+        if path is None:
+            path = self.cache / "files" / file.sha256
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._fetch(file.storage_key, path, file.sha256, param)
+        return {"kind": "jsonl", "path": str(path)}
+
+    def _fetch(self, key: str, path: Path, sha256: str, param: str) -> None:
+        self.check()
+        try:
+            self.storage.fetch(key, path, sha256=sha256)
+        except (NotFound, CorruptObject) as error:
+            message = f"The bytes of {param} are gone or damaged in storage."
+            raise _refuse(FailureReason.INVALID_TRAINING_FILE, message, param) from error
+
+    def _checkpoint(self, checkpoint: Checkpoint, part: Part) -> Path:
+        """One part of a checkpoint as a folder in the cache, verified."""
+        folder = self.cache / checkpoint.prefix / part
+        if folder.exists():
+            return folder
+        try:
+            with _appearing(folder) as staging:
+                for entry in entries(checkpoint, part):
+                    self.check()
+                    key = f"{checkpoint.prefix}/{entry.path}"
+                    self.storage.fetch(key, _below(staging, entry.path), sha256=entry.sha256)
+        except (NotFound, CorruptObject) as error:
+            message = f"The checkpoint jobs/{checkpoint.job_id}.step-{checkpoint.step} is damaged."
+            raise _refuse(FailureReason.INVALID_MODEL, message, "model") from error
+        return folder
+
+    def _resume(self, scratch: Path) -> str | None:
+        """The newest checkpoint of this job that is whole, fetched; None to begin at step 0."""
+        with self.database.read() as session:
+            candidates = resumable(session, self.lease.job_id)
+        for checkpoint in candidates:
+            folder = scratch / f"resume-{checkpoint.step}"
+            damage = self._damage(checkpoint, folder)
+            with self.database.write() as session:
+                now = database_now(session)
+                if damage is None:
+                    note_resume(session, self.lease, step=checkpoint.step, now=now)
+                    return str(folder)
+                mark_corrupt(session, self.lease, checkpoint, reason=damage, now=now)
+            shutil.rmtree(folder, ignore_errors=True)
+        if candidates:
+            self._warn("No checkpoint is whole; the training begins again at step 0")
+        return None
+
+    def _damage(self, checkpoint: Checkpoint, folder: Path) -> str | None:
+        """Fetch a checkpoint to resume from; what is wrong with it, or None."""
+        present = {entry.path for entry in entries(checkpoint)}
+        absent = sorted(_REQUIRED_STATE - present)
+        if absent:
+            return f"{absent[0]} is missing"
+        for entry in entries(checkpoint):
+            self.check()
+            key = f"{checkpoint.prefix}/{entry.path}"
+            try:
+                self.storage.fetch(key, _below(folder, entry.path), sha256=entry.sha256)
+            except NotFound:
+                return f"{entry.path} is missing"
+            except CorruptObject:
+                return f"{entry.path} does not match its hash"
+        return None
+
+    def _warn(self, message: str) -> None:
+        event = NewEvent(kind=EventKind.MESSAGE, level=Level.WARN, message=message)
+        with self.database.write() as session:
+            record(session, self.lease, [event], now=database_now(session), step=0)
+
+    def _from_hub(self, request: dict[str, Any]) -> Path:
+        """Fetch a model or dataset in a process of its own, which alone has network and token."""
+        folder = self.cache / "hub"
+        folder.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker.fetch", json.dumps(request | {"folder": str(folder)})],
+            env=_hub_environment(self.settings, folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        answer: dict[str, Any] = {}
+        try:
+            for line in process.stdout:
+                self.check()
+                if line.startswith(b'{"tuneyard":'):
+                    answer = orjson.loads(line)["tuneyard"]
+                else:
+                    self.on_log(line.decode(errors="replace").rstrip())
+        finally:
+            process.kill()
+            process.wait()
+        if "path" in answer:
+            return Path(answer["path"])
+        reason = FailureReason.of(answer.get("code", "internal"))
+        message = answer.get("message", f"Fetching {request['name']} from the Hub failed.")
+        raise _refuse(reason, message, request["kind"])
+
+
+_REQUIRED_STATE = STATE_FILES - {"scaler.pt"}
+
+
+def _refuse(reason: FailureReason, message: str, param: str) -> InputError:
+    return InputError(Failure(reason=reason, message=message, param=param))
+
+
+def _below(folder: Path, path: str) -> Path:
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A staging folder that becomes `folder` at once when its content is complete."""
+    staging = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _hub_environment(settings: Settings, folder: Path) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in {"PATH", "LANG", "VIRTUAL_ENV", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
+        or name.lower() in {"http_proxy", "https_proxy", "no_proxy"}
+    }
+    kept |= {"HOME": str(folder), "HF_HOME": str(folder), "HF_ENDPOINT": settings.hf_endpoint}
+    kept |= {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    if settings.hf_token:
+        kept["HF_TOKEN"] = settings.hf_token
+    return kept

@@ -1,0 +1,132 @@
+"""Copies finished checkpoints to storage and makes them visible, while the training goes on."""
+
+import logging
+import queue
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.storage import Storage
+
+from core.checkpoints import ManifestEntry, checkpoint_prefix, part_of, publish_checkpoint
+from core.db import Database, database_now
+from core.errors import LeaseLost, Unavailable
+from core.queue import Lease
+from worker.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 0.5
+MAX_RETRY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A complete checkpoint folder in scratch."""
+
+    step: int
+    folder: Path
+    metrics: dict[str, Any]
+
+
+class Publisher:
+    """Publishes the checkpoints of one attempt, in order, from a thread of its own.
+
+    A checkpoint is visible only when all of its bytes are stored under their hashes. Storage or
+    database being away is waited for; `lost` means that the attempt has lost its job.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        lease: Lease,
+        *,
+        recorder: Recorder,
+        on_published: Callable[[int], None],
+    ):
+        self._database = database
+        self._storage = storage
+        self._lease = lease
+        self._recorder = recorder
+        self._on_published = on_published
+        self._queue: queue.Queue[Finished | None] = queue.Queue()
+        self._stop = threading.Event()
+        self.lost = threading.Event()
+        self.last_step: int | None = None
+        """Step of the newest published checkpoint of this attempt."""
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+
+    def add(self, checkpoint: Finished) -> None:
+        """Take a checkpoint to publish; returns at once."""
+        self._queue.put(checkpoint)
+
+    def finish(self) -> None:
+        """No more are coming: the thread ends when all are published. See `is_done`."""
+        self._queue.put(None)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Give up what is not published, and stop."""
+        self._stop.set()
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set() and not self.lost.is_set():
+            checkpoint = self._queue.get()
+            if checkpoint is None:
+                return
+            self._persist(checkpoint)
+
+    def _persist(self, checkpoint: Finished) -> None:
+        wait = FIRST_RETRY_SECONDS
+        while not self._stop.is_set():
+            try:
+                self._publish(checkpoint)
+            except LeaseLost:
+                self.lost.set()
+                return
+            except Unavailable as error:
+                logger.warning("checkpoint of step %d waits: %s", checkpoint.step, error.message)
+                self._stop.wait(wait)
+                wait = min(wait * 2, MAX_RETRY_SECONDS)
+            else:
+                self.last_step = checkpoint.step
+                shutil.rmtree(checkpoint.folder, ignore_errors=True)
+                self._on_published(checkpoint.step)
+                return
+
+    def _publish(self, checkpoint: Finished) -> None:
+        manifest = self._store(checkpoint)
+        # The metrics up to this step come first: a resume from here must find them recorded.
+        if not self._recorder.barrier():
+            raise LeaseLost
+        with self._database.write() as session:
+            publish_checkpoint(
+                session,
+                self._lease,
+                step=checkpoint.step,
+                manifest=manifest,
+                metrics=checkpoint.metrics,
+                now=database_now(session),
+            )
+
+    def _store(self, checkpoint: Finished) -> list[ManifestEntry]:
+        prefix = checkpoint_prefix(self._lease.job_id, self._lease.attempt, checkpoint.step)
+        manifest = []
+        for path in sorted(checkpoint.folder.rglob("*")):
+            if not path.is_file():
+                continue
+            name = path.relative_to(checkpoint.folder).as_posix()
+            stored = self._storage.put_file(f"{prefix}/{name}", path)
+            manifest.append(ManifestEntry(name, stored.size, stored.sha256, part_of(name)))
+        return manifest

@@ -1,0 +1,131 @@
+"""Gathers what an attempt tells, and writes it in order, from a thread of its own.
+
+The thread that reads the child must never wait for the database: a full pipe stops the training.
+"""
+
+import logging
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+from core.db import Database, database_now
+from core.errors import LeaseLost, Unavailable
+from core.events import NewEvent
+from core.queue import Lease, record
+from core.states import EventKind
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 500
+MAX_WAITING = 10_000
+"""Events kept while the database is away; beyond it log lines are dropped, and counted."""
+MAX_WAIT_SECONDS = 5.0
+
+
+class Recorder:
+    """Buffers events and progress of one attempt; `lost` is set when its lease is gone."""
+
+    def __init__(self, database: Database, lease: Lease, *, flush_seconds: float):
+        self._database = database
+        self._lease = lease
+        self._flush_seconds = flush_seconds
+        self._changed = threading.Condition()
+        self._waiting: list[NewEvent] = []
+        self._values: dict[str, Any] = {}
+        self._dropped = 0
+        self._writing = False
+        self._closing = False
+        self.lost = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def add(self, event: NewEvent | None = None, **values: Any) -> None:
+        """Take an event and columns of the job to be set with it; returns at once."""
+        if event is not None and event.created_at is None:
+            event = _dated(event)
+        with self._changed:
+            full = len(self._waiting) >= MAX_WAITING
+            if event is not None and full and event.kind is EventKind.LOG:
+                self._dropped += 1
+            elif event is not None:
+                self._waiting.append(event)
+            self._values |= values
+            self._changed.notify_all()
+
+    def barrier(self, timeout: float | None = None) -> bool:
+        """Wait until all that was added is written; False when the lease is lost or time is up."""
+        with self._changed:
+            done = self._changed.wait_for(
+                lambda: self.lost.is_set() or self._is_empty(), timeout=timeout
+            )
+        return done and not self.lost.is_set()
+
+    def close(self) -> None:
+        """Stop the thread. What is not written by then stays unwritten; use `barrier` before."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _is_empty(self) -> bool:
+        return not self._waiting and not self._values and not self._writing
+
+    def _run(self) -> None:
+        wait = self._flush_seconds
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or bool(self._waiting or self._values))
+                if self._closing:
+                    return
+                # Let more come in, so that one transaction carries many.
+                self._changed.wait_for(lambda: self._closing, timeout=wait)
+                batch, values = self._take()
+            wait = self._write(batch, values, wait)
+
+    def _take(self) -> tuple[list[NewEvent], dict[str, Any]]:
+        batch = self._waiting[:MAX_BATCH]
+        del self._waiting[:MAX_BATCH]
+        if self._dropped:
+            text = f"{self._dropped} log lines were dropped while the database was away"
+            batch.append(_dated(NewEvent(kind=EventKind.LOG, message=text)))
+            self._dropped = 0
+        values, self._values = self._values, {}
+        self._writing = True
+        return batch, values
+
+    def _write(self, batch: list[NewEvent], values: dict[str, Any], wait: float) -> float:
+        """Write one batch; returns how long to wait before the next one."""
+        try:
+            with self._database.write() as session:
+                record(session, self._lease, batch, now=database_now(session), **values)
+        except LeaseLost:
+            self._settle(lost=True)
+            return self._flush_seconds
+        except Unavailable:
+            logger.warning("database away, %d events wait", len(batch))
+            with self._changed:
+                self._waiting[:0] = batch
+                self._values = values | self._values
+            self._settle()
+            return min(max(wait, 0.2) * 2, MAX_WAIT_SECONDS)
+        self._settle()
+        return self._flush_seconds
+
+    def _settle(self, *, lost: bool = False) -> None:
+        with self._changed:
+            self._writing = False
+            if lost:
+                self.lost.set()
+                self._waiting.clear()
+                self._values.clear()
+            self._changed.notify_all()
+
+
+def _dated(event: NewEvent) -> NewEvent:
+    return NewEvent(
+        kind=event.kind,
+        message=event.message,
+        data=event.data,
+        level=event.level,
+        created_at=datetime.now(UTC),
+    )

@@ -1,0 +1,151 @@
+"""One worker machine: its slots, its idle poll, its rescue of lost jobs, its leaving."""
+
+import importlib.metadata
+import logging
+import os
+import random
+import socket
+import threading
+from typing import Any
+
+import psutil
+from core.storage import Storage, open_storage
+from sqlalchemy.orm import Session
+
+from core.db import Database, database_now
+from core.errors import Unavailable
+from core.models import Worker
+from core.queue import claim_job, count_claimable, rescue_jobs
+from core.settings import Settings
+from worker.scratch import Scratch
+from worker.supervisor import Supervisor, retry_policy, training_device
+
+logger = logging.getLogger(__name__)
+
+REPORTED_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets")
+
+
+class Runtime:
+    """The part of a worker that outlives jobs. Threads of Celery and of its own call `work`."""
+
+    def __init__(self, settings: Settings, database: Database, storage: Storage):
+        self._settings = settings
+        self._database = database
+        self._storage = storage
+        self.name = settings.worker_name or socket.gethostname()
+        self._slots = threading.BoundedSemaphore(settings.worker_slots)
+        self._leaving = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._facts = machine_facts(settings)
+        self._scratch = Scratch(settings.scratch_folder / "attempts")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Runtime":
+        """Open the database and the storage."""
+        return cls(settings, Database(settings.database_url), open_storage_of(settings))
+
+    def start(self) -> None:
+        """Begin to poll, rescue and report."""
+        self._spawn(self._poll, "poll")
+
+    def work(self) -> None:
+        """Run jobs in this thread until there are none left, or no slot is free."""
+        if not self._slots.acquire(blocking=False):
+            return
+        try:
+            while not self._leaving.is_set() and self._run_next():
+                pass
+        except Unavailable as error:
+            logger.warning("no job taken: %s", error.message)
+        finally:
+            self._slots.release()
+
+    def leave(self) -> None:
+        """Take no more jobs; those that run save and go back to the queue."""
+        self._leaving.set()
+
+    def join(self) -> None:
+        """Wait until all threads of our own have ended, after `leave`."""
+        for thread in self._threads:
+            thread.join()
+        self._scratch.close()
+        self._database.close()
+
+    def _run_next(self) -> bool:
+        with self._database.write() as session:
+            claimed = claim_job(
+                session,
+                worker=self.name,
+                now=database_now(session),
+                lease_seconds=self._settings.lease_seconds,
+            )
+        if claimed is None:
+            return False
+        job, lease = claimed
+        logger.info("claimed %s, attempt %d", job.id, lease.attempt)
+        Supervisor(
+            self._settings,
+            self._database,
+            self._storage,
+            job=job,
+            lease=lease,
+            scratch=self._scratch.folder / f"{job.id}-{lease.attempt}",
+            leaving=self._leaving,
+        ).run()
+        return True
+
+    def _poll(self) -> None:
+        while not self._leaving.is_set():
+            try:
+                self._look()
+            except Unavailable as error:
+                logger.warning("database away: %s", error.message)
+            # Jitter keeps many workers from asking in step.
+            self._leaving.wait(self._settings.poll_seconds * random.uniform(0.8, 1.2))
+
+    def _look(self) -> None:
+        with self._database.write() as session:
+            now = database_now(session)
+            rescued = rescue_jobs(session, now=now, policy=retry_policy(self._settings))
+            waiting = count_claimable(session, now=now)
+            self._report(session)
+        if rescued:
+            logger.warning("rescued %d jobs of workers that died", rescued)
+        for _ in range(min(waiting, self._settings.worker_slots)):
+            self._spawn(self.work, "work")
+
+    def _report(self, session: Session) -> None:
+        row = Worker(
+            name=self.name,
+            heartbeat_at=database_now(session),
+            slots=self._settings.worker_slots,
+            facts=self._facts,
+        )
+        session.merge(row)
+
+    def _spawn(self, target: Any, name: str) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+
+def open_storage_of(settings: Settings) -> Storage:
+    """The storage that the settings name."""
+    return open_storage(
+        settings.storage_url,
+        s3_endpoint=settings.s3_endpoint,
+        s3_access_key=settings.s3_access_key,
+        s3_secret_key=settings.s3_secret_key,
+        s3_region=settings.s3_region,
+    )
+
+
+def machine_facts(settings: Settings) -> dict[str, Any]:
+    """What this machine has to train with."""
+    return {
+        "device": training_device(settings),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
+    }
