@@ -1,0 +1,352 @@
+"""A worker runs real jobs to their right end, whatever happens on the way."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.checkpoints import entries, list_checkpoints
+from core.db import database_now
+from core.jobs import cancel_job, get_job, pause_job, resume_job
+from core.models import Attempt, Event
+from core.states import EventKind, JobStatus, Outcome
+from tests.worker.conftest import Bench
+from worker.runtime import Runtime
+
+pytestmark = pytest.mark.training
+
+SLOW = {"max_steps": 400, "save_steps": 5}
+"""Long enough that a test can do something to it while it runs."""
+
+
+@contextmanager
+def working(runtime: Runtime) -> Iterator[threading.Thread]:
+    """The runtime takes jobs in a thread of its own; ends by leaving."""
+    thread = threading.Thread(target=runtime.work)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        runtime.leave()
+        thread.join()
+        runtime.join()
+
+
+def wait_for(bench: Bench, job_id: str, found: Callable[[list[Event]], bool]) -> None:
+    """Poll the events until `found`; pytest's time limit ends a wait that never ends."""
+    pause = threading.Event()
+    while not found(bench.events(job_id)):
+        pause.wait(0.02)
+
+
+def has_step(step: int) -> Callable[[list[Event]], bool]:
+    return lambda events: any(
+        event.kind is EventKind.METRICS and event.data["step"] >= step for event in events
+    )
+
+
+def has_checkpoint(events: list[Event]) -> bool:
+    return any(event.kind is EventKind.CHECKPOINT for event in events)
+
+
+def training_children() -> list[psutil.Process]:
+    """Sessions of their own below this process: forked children, not the forkserver."""
+    found = psutil.Process().children(recursive=True)
+    return [child for child in found if os.getsid(child.pid) == child.pid]
+
+
+def outcomes(bench: Bench, job_id: str) -> list[Outcome | None]:
+    with bench.database.read() as session:
+        attempts = session.query(Attempt).filter_by(job_id=job_id).order_by(Attempt.number)
+        return [attempt.outcome for attempt in attempts]
+
+
+def test_a_job_trains_and_is_published(bench: Bench) -> None:
+    job = bench.submit(training={"save_steps": 4})
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    job = bench.job(job.id)
+    assert job.status is JobStatus.SUCCEEDED
+    assert job.fine_tuned_model == f"jobs/{job.id}"
+    assert sorted(bench.losses(job.id)) == [1, 2, 3, 4, 5, 6]
+    assert job.trained_tokens
+    with bench.database.read() as session:
+        checkpoints = list_checkpoints(session, job.id)
+    assert [checkpoint.step for checkpoint in checkpoints] == [6, 4]
+    for checkpoint in checkpoints:
+        for entry in entries(checkpoint):
+            assert bench.storage.size(f"{checkpoint.prefix}/{entry.path}") == entry.size_bytes
+
+
+def test_events_are_gapless_and_end_with_the_state(bench: Bench) -> None:
+    job = bench.submit()
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    events = bench.events(job.id)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].kind is EventKind.STATE
+    assert events[-1].data["status"] == JobStatus.SUCCEEDED
+
+
+def test_nothing_is_left_in_scratch(bench: Bench) -> None:
+    bench.submit()
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    assert list((bench.settings.scratch_folder / "attempts").iterdir()) == []
+    assert training_children() == []
+
+
+def test_what_was_learned_can_be_trained_on(bench: Bench) -> None:
+    first = bench.submit(peft={"r": 4, "target_modules": "all-linear"})
+    runtime = bench.runtime()
+    runtime.work()
+
+    second = bench.submit(model=f"jobs/{first.id}")
+    runtime.work()
+
+    runtime.join()
+    assert bench.job(second.id).base_model == f"jobs/{first.id}.step-6"
+    assert bench.job(second.id).status is JobStatus.SUCCEEDED
+    assert bench.losses(second.id)[1] < bench.losses(first.id)[1]
+
+
+@pytest.mark.parametrize("peft", [None, {"r": 4, "lora_dropout": 0.1}])
+def test_a_killed_child_goes_on_as_if_nothing_had_happened(bench: Bench, peft) -> None:
+    training = {"max_steps": 60, "save_steps": 5}
+    calm = bench.submit(training=training, peft=peft)
+    runtime = bench.runtime()
+    runtime.work()
+    rough = bench.submit(training=training, peft=peft)
+
+    with working(runtime) as thread:
+        wait_for(bench, rough.id, has_checkpoint)
+        for child in training_children():
+            child.send_signal(signal.SIGKILL)
+        thread.join()
+
+    assert bench.job(rough.id).status is JobStatus.SUCCEEDED
+    assert outcomes(bench, rough.id) == [Outcome.FAILED, Outcome.SUCCEEDED]
+    assert bench.losses(rough.id) == bench.losses(calm.id)
+    assert weights(bench, rough.id) == weights(bench, calm.id)
+
+
+def weights(bench: Bench, job_id: str) -> dict[str, str]:
+    with bench.database.read() as session:
+        checkpoint = list_checkpoints(session, job_id, limit=1)[0]
+    return {
+        entry.path: entry.sha256
+        for entry in entries(checkpoint, "weights")
+        if entry.path.endswith(".safetensors")
+    }
+
+
+def test_a_damaged_checkpoint_is_passed_over(bench: Bench) -> None:
+    job = bench.submit(training=SLOW)
+    runtime = bench.runtime()
+    with working(runtime):
+        wait_for(bench, job.id, lambda events: sum(map(is_checkpoint, events)) >= 2)
+        runtime.leave()
+    with bench.database.read() as session:
+        newest, before = list_checkpoints(session, job.id, limit=2)
+    damaged = bench.storage.local_path(f"{newest.prefix}/optimizer.pt")
+    assert damaged is not None
+    damaged.write_bytes(damaged.read_bytes()[:-7] + b"garbage")
+
+    other = bench.runtime()
+    with working(other):
+        wait_for(bench, job.id, lambda events: any("Resuming" in e.message for e in events))
+        with bench.database.write() as session:
+            cancel_job(session, get_job(session, job.id), now=database_now(session))
+
+    messages = [event.message for event in bench.events(job.id)]
+    assert f"Resuming from the checkpoint of step {before.step}" in messages
+    assert any(
+        f"step {newest.step} is damaged (optimizer.pt does not match its hash)" in message
+        for message in messages
+    )
+
+
+def is_checkpoint(event: Event) -> bool:
+    return event.kind is EventKind.CHECKPOINT
+
+
+def test_a_missing_optimizer_is_never_a_silent_restart(bench: Bench) -> None:
+    job = bench.submit(training=SLOW)
+    with working(bench.runtime()) as _:
+        wait_for(bench, job.id, has_checkpoint)
+    with bench.database.read() as session:
+        checkpoints = list_checkpoints(session, job.id, limit=100)
+    for checkpoint in checkpoints:
+        bench.storage.delete(f"{checkpoint.prefix}/optimizer.pt")
+
+    with working(bench.runtime()):
+        wait_for(bench, job.id, lambda events: any("begins again" in e.message for e in events))
+        with bench.database.write() as session:
+            cancel_job(session, get_job(session, job.id), now=database_now(session))
+
+    assert any("optimizer.pt is missing" in event.message for event in bench.events(job.id))
+
+
+def test_cancel_while_training_stops_the_child(bench: Bench) -> None:
+    job = bench.submit(training=SLOW)
+
+    with working(bench.runtime()) as thread:
+        wait_for(bench, job.id, has_step(2))
+        with bench.database.write() as session:
+            cancel_job(session, get_job(session, job.id), now=database_now(session))
+        thread.join()
+        assert training_children() == []
+
+    assert bench.job(job.id).status is JobStatus.CANCELLED
+    assert outcomes(bench, job.id) == [Outcome.CANCELLED]
+
+
+def test_cancel_with_save_keeps_a_last_checkpoint(bench: Bench) -> None:
+    job = bench.submit(training={"max_steps": 400, "save_strategy": "no"})
+
+    with working(bench.runtime()) as thread:
+        wait_for(bench, job.id, has_step(3))
+        with bench.database.write() as session:
+            cancel_job(session, get_job(session, job.id), now=database_now(session), save=True)
+        thread.join()
+
+    job = bench.job(job.id)
+    assert job.status is JobStatus.CANCELLED
+    with bench.database.read() as session:
+        checkpoints = list_checkpoints(session, job.id)
+    assert [checkpoint.step for checkpoint in checkpoints] == [job.step]
+    assert job.step >= 3
+
+
+def test_cancel_while_loading(bench: Bench) -> None:
+    job = bench.submit(training=SLOW)
+
+    with working(bench.runtime()) as thread:
+        wait_for(bench, job.id, lambda events: len(events) >= 2)
+        with bench.database.write() as session:
+            cancel_job(session, get_job(session, job.id), now=database_now(session))
+        thread.join()
+
+    assert bench.job(job.id).status is JobStatus.CANCELLED
+    assert training_children() == []
+
+
+def test_pause_and_resume_do_not_change_the_curve(bench: Bench) -> None:
+    training = {"max_steps": 40}
+    calm = bench.submit(training=training)
+    runtime = bench.runtime()
+    runtime.work()
+    paused = bench.submit(training=training)
+
+    with working(runtime) as thread:
+        wait_for(bench, paused.id, has_step(3))
+        with bench.database.write() as session:
+            pause_job(session, get_job(session, paused.id), now=database_now(session))
+        thread.join()
+    assert bench.job(paused.id).status is JobStatus.PAUSED
+    with bench.database.write() as session:
+        job = get_job(session, paused.id)
+        resume_job(session, job, now=database_now(session), ring=lambda: None)
+    other = bench.runtime()
+    other.work()
+
+    other.join()
+    assert bench.job(paused.id).status is JobStatus.SUCCEEDED
+    assert outcomes(bench, paused.id) == [Outcome.PAUSED, Outcome.SUCCEEDED]
+    assert bench.losses(paused.id) == bench.losses(calm.id)
+
+
+def test_a_leaving_worker_gives_its_job_to_the_next_one(bench: Bench) -> None:
+    training = {"max_steps": 60}
+    calm = bench.submit(training=training)
+    runtime = bench.runtime()
+    runtime.work()
+    handed = bench.submit(training=training)
+
+    with working(runtime):
+        wait_for(bench, handed.id, has_step(3))
+    assert bench.job(handed.id).status is JobStatus.QUEUED
+    other = bench.runtime()
+    other.work()
+
+    other.join()
+    assert outcomes(bench, handed.id) == [Outcome.RELEASED, Outcome.SUCCEEDED]
+    assert bench.job(handed.id).num_failed_attempts == 0
+    assert bench.losses(handed.id) == bench.losses(calm.id)
+
+
+def test_a_worker_that_lost_its_lease_stops_and_writes_nothing(bench: Bench) -> None:
+    job = bench.submit(training=SLOW)
+
+    with working(bench.runtime()) as thread:
+        wait_for(bench, job.id, has_step(2))
+        with bench.database.write() as session:
+            stolen = get_job(session, job.id)
+            stolen.lease_token = "somebody else's"
+        thread.join()
+        assert training_children() == []
+
+    assert bench.job(job.id).status is JobStatus.RUNNING
+    assert bench.job(job.id).lease_token == "somebody else's"
+
+
+def test_a_worker_without_a_free_slot_takes_nothing(bench: Bench) -> None:
+    runtime = bench.runtime()
+    first = bench.submit(training=SLOW)
+
+    with working(runtime):
+        wait_for(bench, first.id, has_step(1))
+        second = bench.submit()
+        runtime.work()
+        assert bench.job(second.id).status is JobStatus.QUEUED
+
+
+def test_the_idle_poll_finds_a_job_that_nobody_rang_for(bench: Bench) -> None:
+    job = bench.submit()
+    runtime = bench.runtime()
+
+    runtime.start()
+
+    wait_for(bench, job.id, lambda events: events[-1].data.get("status") == "succeeded")
+    runtime.leave()
+    runtime.join()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"training": {"eos_token": "<nope>"}}, "invalid_argument"),
+        ({"model": "local/broken"}, "invalid_model"),
+    ],
+)
+def test_what_the_user_caused_fails_once_with_its_code(
+    bench: Bench, models: Path, body: dict[str, object], code: str
+) -> None:
+    broken = models / "broken"
+    broken.mkdir(exist_ok=True)
+    (broken / "config.json").write_text("{}")
+    job = bench.submit(**body)
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    job = bench.job(job.id)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["code"] == code
+    assert outcomes(bench, job.id) == [Outcome.FAILED]
