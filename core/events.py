@@ -58,10 +58,17 @@ def append_events(
 
 
 def list_events(
-    session: Session, job_id: str, *, before_seq: int | None = None, limit: int = 20
+    session: Session,
+    job_id: str,
+    *,
+    before_seq: int | None = None,
+    limit: int = 20,
+    kind: EventKind | None = None,
 ) -> list[Event]:
     """The newest events first, older than `before_seq` when it is given."""
     query = select(Event).where(Event.job_id == job_id)
+    if kind is not None:
+        query = query.where(Event.kind == kind)
     if before_seq is not None:
         query = query.where(Event.seq < before_seq)
     return list(session.scalars(query.order_by(Event.seq.desc()).limit(limit)))

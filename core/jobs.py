@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import Row, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from core.db import after_commit
 from core.errors import IllegalTransition, InvalidState, JobNotFound, LeaseLost
 from core.events import NewEvent, append_events
 from core.ids import new_id
-from core.models import Job
+from core.models import Attempt, Job
 from core.spec import JobSpec, ResolvedSpec
 from core.states import TRANSITIONS, EventKind, JobStatus, Level
 
@@ -66,9 +66,15 @@ def submit_job(
     return job
 
 
-def get_job(session: Session, job_id: str, *, project_id: str = DEFAULT_PROJECT) -> Job:
-    """The job with this id, or JobNotFound, which another project's job answers too."""
-    job = session.scalar(select(Job).where(Job.id == job_id, Job.project_id == project_id))
+def get_job(
+    session: Session, job_id: str, *, project_id: str = DEFAULT_PROJECT, lock: bool = False
+) -> Job:
+    """The job with this id, or JobNotFound, which another project's job answers too.
+
+    With `lock` nobody else moves the job until the transaction ends.
+    """
+    query = select(Job).where(Job.id == job_id, Job.project_id == project_id)
+    job = session.scalar(query.with_for_update() if lock else query)
     if job is None:
         raise JobNotFound(f"No such fine-tuning job: {job_id}", param="fine_tuning_job_id")
     return job
@@ -92,14 +98,27 @@ def list_jobs(
     return list(session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)))
 
 
-def queue_position(session: Session, job: Job) -> int:
-    """How many queued jobs are claimed before this one, of equal or higher priority."""
+def list_attempts(session: Session, job_id: str) -> list[Attempt]:
+    """The attempts of a job, the first one first."""
+    query = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)
+    return list(session.scalars(query))
+
+
+def queue_place(session: Session, job: Job, *, now: datetime) -> tuple[int, str] | None:
+    """How many jobs go before a queued one, and why it waits; None when it does not wait."""
+    if job.status is not JobStatus.QUEUED:
+        return None
+    if job.not_before_at is not None and job.not_before_at > now:
+        seconds = (job.not_before_at - now).total_seconds()
+        return 0, f"tried again in {seconds:.0f} s"
     ahead = select(func.count()).where(
         Job.status == JobStatus.QUEUED,
         (Job.priority > job.priority)
         | ((Job.priority == job.priority) & (Job.queued_at < job.queued_at)),
     )
-    return session.scalar(ahead) or 0
+    position = session.scalar(ahead) or 0
+    running = session.scalar(select(func.count()).where(Job.status == JobStatus.RUNNING)) or 0
+    return position, f"waits for a free worker; {position} ahead, {running} running"
 
 
 def cancel_job(session: Session, job: Job, *, now: datetime, save: bool = False) -> None:
@@ -206,3 +225,9 @@ def add_events(
         raise LeaseLost(f"Job {job.id} was moved by somebody else.")
     session.refresh(job)
     append_events(session, job.id, events, last_seq=seq, attempt=job.attempt, now=now)
+
+
+def watch_jobs(session: Session, job_ids: Sequence[str]) -> Sequence[Row[str, int, JobStatus]]:
+    """Id, number of the newest event and status of those of the jobs that exist."""
+    query = select(Job.id, Job.event_seq, Job.status).where(Job.id.in_(job_ids))
+    return session.execute(query).all()

@@ -1,7 +1,7 @@
-"""Files of examples: JSON lines, checked as they stream in, in constant memory."""
+"""Files of examples: what they must look like, checked line by line while they arrive."""
 
-from core.dataset.report import FileReport, LineError
+from core.dataset.jsonl import JsonlValidator
+from core.dataset.report import ColumnReport, FileReport, LineError
 from core.dataset.usable import check_usable
-from core.dataset.validator import JsonlValidator
 
-__all__ = ["FileReport", "JsonlValidator", "LineError", "check_usable"]
+__all__ = ["ColumnReport", "FileReport", "JsonlValidator", "LineError", "check_usable"]

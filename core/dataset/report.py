@@ -1,69 +1,63 @@
-"""What validation found in a file."""
+"""What is known about a file of examples once all of it was read."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-Shape = Literal["text", "messages", "prompt_completion", "columns"]
-"""`columns` is anything else: to be trained on by dataset_text_field or a template."""
+ShapeName = Literal["text", "messages", "prompt_completion", "columns"]
 
 
 @dataclass(frozen=True, slots=True)
 class LineError:
-    """One bad line. `line` counts from 1; 0 means the file as a whole."""
+    """One thing that is wrong with one line. Line 0 is the file as a whole."""
 
     line: int
     column: str | None
-    """Path of the field within the row, like `messages[2].role`."""
+    """Path of the field, like `messages[2].role`, or None for the whole line."""
     reason: str
 
     def __str__(self) -> str:
-        """The error as a sentence."""
-        where = f"line {self.line}: " if self.line else ""
-        return f"{where}{f'{self.column} ' if self.column else ''}{self.reason}"
+        return f"line {self.line}: {self.reason}" if self.line else self.reason
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """For JSON."""
         return asdict(self)
 
 
-@dataclass(slots=True)
-class Column:
-    """What is known of one column."""
+@dataclass(frozen=True, slots=True)
+class ColumnReport:
+    """One column over all rows."""
 
-    rows: int = 0
-    """Rows that have it, null or not."""
-    types: dict[str, int] = field(default_factory=dict)
-    """How often each JSON type stands in it."""
+    rows: int
+    """Rows that have the column, null included."""
+    types: Mapping[str, int]
+    """Rows by type: string, integer, number, boolean, null, list, object."""
     first_missing_line: int | None = None
     first_null_line: int | None = None
 
-    @property
-    def is_text(self) -> bool:
-        """Whether each value is a string."""
-        return set(self.types) == {"string"}
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FileReport:
-    """What validation found. A file with errors cannot be used."""
+    """A file of examples, described without its content."""
 
-    rows: int = 0
+    rows: int
+    shape: ShapeName | None
+    """None when no row could be read."""
+    columns: Mapping[str, ColumnReport]
     blank_lines: int = 0
-    shape: Shape | None = None
-    columns: dict[str, Column] = field(default_factory=dict)
-    errors: list[LineError] = field(default_factory=list)
-    """The first ones."""
+    errors: tuple[LineError, ...] = field(default=())
+    """The first of them; `error_count` counts all."""
     error_count: int = 0
     sample: dict[str, Any] | None = None
-    """The first row, long strings cut."""
+    """The first good row, its strings cut; None when even so it is too large to keep."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        """For JSON; `from_dict` reads it back."""
+        return asdict(self) | {"errors": [error.to_dict() for error in self.errors]}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The report that `to_dict` gave."""
-        columns = {name: Column(**column) for name, column in values["columns"].items()}
-        errors = [LineError(**error) for error in values["errors"]]
-        return cls(**{**values, "columns": columns, "errors": errors})
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The report that `to_dict` wrote."""
+        columns = {name: ColumnReport(**column) for name, column in data["columns"].items()}
+        errors = tuple(LineError(**error) for error in data["errors"])
+        return cls(**{**data, "columns": columns, "errors": errors})

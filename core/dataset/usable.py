@@ -1,37 +1,60 @@
-"""Whether a job can train on a file, before any worker sees it."""
+"""Whether a job can train on a file, from the file's report alone."""
 
-from core.dataset.report import FileReport
+from core.dataset.report import ColumnReport, FileReport
+from core.dataset.shapes import quoted
 from core.errors import InvalidFile
 
 DEFAULT_TEXT_FIELD = "text"
-"""SFTConfig's own default of dataset_text_field."""
+MAX_SHOWN_COLUMNS = 20
 
 
 def check_usable(report: FileReport, *, text_field: str | None, template: bool, param: str) -> None:
-    """InvalidFile when the file has nothing that this job could train on; it names the fix."""
+    """Raise InvalidFile when a job with these settings cannot use the file.
+
+    `text_field` is the user's `training.dataset_text_field`; `param` is the field that names the
+    file, like `training_file`.
+    """
     if template:
         return
-    if text_field is None and report.shape != "columns":
-        return
     name = text_field or DEFAULT_TEXT_FIELD
-    is_chat = report.shape in ("messages", "prompt_completion")
-    if is_chat and name == DEFAULT_TEXT_FIELD and name not in report.columns:
-        return
     column = report.columns.get(name)
+    has_own_shape = report.shape in ("messages", "prompt_completion")
+    if has_own_shape and (text_field is None or (column is None and name == DEFAULT_TEXT_FIELD)):
+        return
+    flaw = _flaw(name, column, report.rows)
+    if flaw is None:
+        return
+    names = [quoted(other) for other in report.columns]
+    more = ", ..." if len(names) > MAX_SHOWN_COLUMNS else ""
+    raise InvalidFile(
+        f"{flaw} The columns are {', '.join(names[:MAX_SHOWN_COLUMNS])}{more}. {_fix(report)}",
+        param=param,
+    )
+
+
+def _flaw(name: str, column: ColumnReport | None, rows: int) -> str | None:
+    """Why a column cannot be trained on."""
     if column is None:
-        known = ", ".join(f'"{known}"' for known in list(report.columns)[:20])
-        raise InvalidFile(
-            f'The rows have no column "{name}"; they have {known}. '
-            "Set training.dataset_text_field to one of them, or give a template.",
-            param=param,
-        )
-    if column.rows < report.rows:
-        line = column.first_missing_line
-        raise InvalidFile(f'line {line}: "{name}" is missing; each row needs it.', param=param)
+        return f"The rows have no {quoted(name)}."
+    if column.types.get("string", 0) == rows:
+        return None
+    if column.first_missing_line is not None:
+        return f"Line {column.first_missing_line} has no {quoted(name)}."
     if column.first_null_line is not None:
-        raise InvalidFile(
-            f'line {column.first_null_line}: "{name}" is null; a string is needed.', param=param
-        )
-    if not column.is_text:
-        found = ", ".join(sorted(set(column.types) - {"string"}))
-        raise InvalidFile(f'"{name}" holds {found} in some rows; strings are needed.', param=param)
+        return f"{quoted(name)} is null in line {column.first_null_line}."
+    others = ", ".join(kind for kind in column.types if kind != "string")
+    return f"{quoted(name)} is not a string in every row (but: {others})."
+
+
+def _fix(report: FileReport) -> str:
+    texts = [
+        quoted(name)
+        for name, column in report.columns.items()
+        if _flaw(name, column, report.rows) is None
+    ]
+    if not texts:
+        return "None has a string in every row: give a template that makes a text of a row."
+    return (
+        f"Set training.dataset_text_field to one with a string in every row "
+        f"({', '.join(texts[:MAX_SHOWN_COLUMNS])}), or give a template."
+    )

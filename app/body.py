@@ -1,0 +1,45 @@
+"""JSON bodies by a strict parser of our own: no NaN, no lone surrogates, no echo of the input."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Request
+
+from core.errors import InvalidArgument
+
+MAX_DEPTH = 32
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    raw = await request.body()
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidArgument(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from error
+    if not isinstance(body, dict):
+        raise InvalidArgument("The body must be a JSON object.")
+    _check(body)
+    return body
+
+
+def _check(body: dict[str, Any]) -> None:
+    """Refuse what the database or a later pass over the body could not take."""
+    level: list[Any] = [body]
+    for _ in range(MAX_DEPTH):
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return
+    raise InvalidArgument(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidArgument("The body has a NUL character in a string.")
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    return value if isinstance(value, list) else []
+
+
+JsonObject = Annotated[dict[str, Any], Depends(_json_object)]

@@ -1,0 +1,127 @@
+"""Errors on the wire: OpenAI's envelope on every path, and a status for each branch of our tree."""
+
+import logging
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from core.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    LeaseLost,
+    NotFound,
+    TooLarge,
+    TuneyardError,
+    Unauthorized,
+    Unavailable,
+)
+from core.spec import request_error
+
+logger = logging.getLogger(__name__)
+
+STATUS: dict[type[TuneyardError], int] = {
+    Invalid: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    LeaseLost: 409,
+    TooLarge: 413,
+    Unavailable: 503,
+}
+"""HTTP status of a branch; a class is answered like the nearest of its bases."""
+
+HEADERS: dict[int, dict[str, str]] = {
+    401: {"www-authenticate": "Bearer"},
+    # Clients repeat a plain 409 by themselves, which cannot help.
+    409: {"x-should-retry": "false"},
+    503: {"retry-after": "2"},
+}
+
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    503: "service_unavailable_error",
+    500: "server_error",
+}
+"""OpenAI's `type` by status; `invalid_request_error` for the rest."""
+
+_REASONS = {
+    404: "There is no such path: {method} {path}",
+    405: "{method} is not possible on {path}",
+    413: "The body is larger than this server accepts.",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this app in the envelope."""
+    app.add_exception_handler(TuneyardError, _on_known)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def envelope(
+    status: int,
+    message: str,
+    *,
+    code: str | None = None,
+    param: str | None = None,
+    details: dict[str, Any] | None = None,
+) -> Response:
+    """OpenAI's error body."""
+    error = {
+        "message": message,
+        "type": TYPES.get(status, "invalid_request_error"),
+        "param": param,
+        "code": code,
+        **(details or {}),
+    }
+    return Response(
+        orjson.dumps({"error": error}),
+        status,
+        headers=HEADERS.get(status),
+        media_type="application/json",
+    )
+
+
+def problem(error: TuneyardError) -> Response:
+    """The answer to one of our own errors."""
+    status = next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
+    return envelope(
+        status, error.message, code=error.code, param=error.param, details=error.details
+    )
+
+
+async def _on_known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TuneyardError)
+    logger.info("%s %s: %s", request.method, request.url.path, error.message)
+    return problem(error)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [{**item, "loc": item["loc"][1:] or item["loc"]} for item in error.errors()]
+    return problem(request_error(found))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = _REASONS.get(error.status_code, error.detail)
+    message = text.format(method=request.method, path=request.url.path[:200])
+    response = envelope(error.status_code, message, code=_CODES.get(error.status_code))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return envelope(500, "The server failed on this request. The log has the details.")
+
+
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}

@@ -1,0 +1,111 @@
+"""OpenAI's fine-tuning jobs."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.orm import Session
+
+from app.body import JsonObject
+from app.schemas import JobObject, Page, QueuePlace
+from app.services import ReadSession, ServicesDep, WriteSession
+from core.db import database_now
+from core.jobs import (
+    cancel_job,
+    get_job,
+    list_attempts,
+    list_jobs,
+    pause_job,
+    queue_place,
+    resume_job,
+    submit_job,
+)
+from core.models import Job
+from core.spec import JobSpec, parse_spec
+from core.submission import resolve_spec
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": JobSpec.model_json_schema()}},
+    }
+}
+
+
+@router.post("", openapi_extra=_BODY)
+def create_job(session: WriteSession, services: ServicesDep, body: JsonObject) -> JobObject:
+    """Create a fine-tuning job; everything that can be checked now is checked now."""
+    spec = parse_spec(body)
+    settings = services.settings
+    resolved = resolve_spec(
+        session, spec, model_roots=settings.model_roots, max_attempts=settings.max_attempts
+    )
+    now = database_now(session)
+    job = submit_job(session, spec, resolved, now=now, ring=services.doorbell.ring)
+    return _shown(session, job)
+
+
+@router.get("")
+def get_jobs(
+    request: Request,
+    session: ReadSession,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Page[JobObject]:
+    """List the jobs, the newest first; `metadata[key]=value` filters."""
+    jobs = list_jobs(session, after=after, limit=limit + 1, labels=_labels(request))
+    now = database_now(session)
+    return Page.of([JobObject.of(job, now=now) for job in jobs], limit)
+
+
+@router.get("/{job_id}")
+def get_one_job(session: ReadSession, job_id: str) -> JobObject:
+    """Retrieve a job with its attempts and its place in the queue."""
+    return _shown(session, get_job(session, job_id))
+
+
+@router.post("/{job_id}/cancel")
+def cancel(session: WriteSession, job_id: str, save: bool = False) -> JobObject:
+    """Cancel a job: at once when it waits, at the next step boundary when it trains.
+
+    With `save=true` a training job publishes one last checkpoint.
+    """
+    job = get_job(session, job_id, lock=True)
+    cancel_job(session, job, now=database_now(session), save=save)
+    return _shown(session, job)
+
+
+@router.post("/{job_id}/pause")
+def pause(session: WriteSession, job_id: str) -> JobObject:
+    """Pause a job: it saves at its next step boundary and frees its device."""
+    job = get_job(session, job_id, lock=True)
+    pause_job(session, job, now=database_now(session))
+    return _shown(session, job)
+
+
+@router.post("/{job_id}/resume")
+def resume(session: WriteSession, services: ServicesDep, job_id: str) -> JobObject:
+    """Queue a paused job again; it goes on exactly where it stopped."""
+    job = get_job(session, job_id, lock=True)
+    resume_job(session, job, now=database_now(session), ring=services.doorbell.ring)
+    return _shown(session, job)
+
+
+def _shown(session: Session, job: Job) -> JobObject:
+    now = database_now(session)
+    place = queue_place(session, job, now=now)
+    return JobObject.of(
+        job,
+        now=now,
+        queue=QueuePlace(position=place[0], reason=place[1]) if place else None,
+        attempts=list_attempts(session, job.id),
+    )
+
+
+def _labels(request: Request) -> dict[str, str]:
+    return {
+        name[len("metadata[") : -1]: value
+        for name, value in request.query_params.items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }

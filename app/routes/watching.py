@@ -1,0 +1,133 @@
+"""Watching a job: events in pages or live, the log as text, the metrics as columns."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from app.schemas import EventObject, Page
+from app.services import ReadSession, Services, ServicesDep
+from core.db import Database
+from core.errors import InvalidArgument
+from core.events import list_events, read_events, read_metrics
+from core.ids import event_seq
+from core.jobs import get_job
+from core.models import Event, Job
+from core.states import EventKind
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["watching"])
+
+STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+LOG_BATCH = 1000
+
+
+@router.get("/events", response_model=Page[EventObject])
+async def get_events(
+    request: Request,
+    services: ServicesDep,
+    job_id: str,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    kind: EventKind | None = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Any:
+    """The newest events first; live from `Last-Event-ID` on with `Accept: text/event-stream`."""
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return await _stream(services, job_id, last_event_id or after)
+    return await run_in_threadpool(_page, services, job_id, after, limit, kind)
+
+
+@router.get("/logs", response_class=Response)
+def get_logs(
+    session: ReadSession,
+    services: ServicesDep,
+    job_id: str,
+    tail: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """Everything that the training printed, as plain text; `tail=n` gives the last n lines."""
+    job = get_job(session, job_id)
+    start = 0
+    if tail is not None:
+        last = list_events(session, job.id, kind=EventKind.LOG, limit=tail)
+        start = last[-1].seq - 1 if last else job.event_seq
+    return StreamingResponse(
+        _lines(services.database, job.id, start), media_type="text/plain; charset=utf-8"
+    )
+
+
+@router.get("/metrics", response_class=Response)
+def get_metrics(
+    request: Request,
+    session: ReadSession,
+    job_id: str,
+    format: Annotated[Literal["json", "csv"] | None, Query()] = None,
+) -> Response:
+    """The metrics as columns of equal length by step; null where none was logged."""
+    columns = read_metrics(session, get_job(session, job_id).id)
+    if format == "csv" or (format is None and "text/csv" in request.headers.get("accept", "")):
+        return Response(_csv(columns), media_type="text/csv; charset=utf-8")
+    return Response(orjson.dumps(columns), media_type="application/json")
+
+
+async def _stream(services: Services, job_id: str, last: str | None) -> Response:
+    job = await run_in_threadpool(_find, services.database, job_id)
+    seq = _parse_cursor(job_id, last) if last else 0
+    if job.status.is_terminal and seq >= job.event_seq:
+        return Response(status_code=204)
+    return StreamingResponse(
+        services.hub.stream(job_id, after_seq=seq, render=_render),
+        media_type="text/event-stream",
+        headers=STREAM_HEADERS,
+    )
+
+
+def _page(
+    services: Services, job_id: str, after: str | None, limit: int, kind: EventKind | None
+) -> Page[EventObject]:
+    before = _parse_cursor(job_id, after) if after else None
+    with services.database.read() as session:
+        get_job(session, job_id)
+        events = list_events(session, job_id, before_seq=before, limit=limit + 1, kind=kind)
+    return Page.of([EventObject.of(event) for event in events], limit)
+
+
+def _find(database: Database, job_id: str) -> Job:
+    with database.read() as session:
+        return get_job(session, job_id)
+
+
+def _parse_cursor(job_id: str, text: str) -> int:
+    """An event's number, or its id."""
+    number = int(text) if text.isascii() and text.isdigit() else event_seq(job_id, text)
+    if number is None or number >= 2**63:
+        raise InvalidArgument(f"{text[:80]!r} is not an event of this job.", param="after")
+    return number
+
+
+def _render(event: Event) -> dict[str, Any]:
+    return EventObject.of(event).model_dump(mode="json")
+
+
+def _lines(database: Database, job_id: str, after_seq: int) -> Iterator[bytes]:
+    while True:
+        with database.read() as session:
+            events = read_events(
+                session, job_id, after_seq=after_seq, limit=LOG_BATCH, kind=EventKind.LOG
+            )
+        if not events:
+            return
+        after_seq = events[-1].seq
+        yield "".join(f"{event.message}\n" for event in events).encode()
+
+
+def _csv(columns: dict[str, list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()

@@ -1,0 +1,57 @@
+"""Who may come in: holders of the key, or, as long as there is no key, this machine only."""
+
+import hmac
+import ipaddress
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.problems import problem
+from core.errors import Forbidden, TuneyardError, Unauthorized
+from core.settings import Settings
+
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+class SecurityMiddleware:
+    """Refuses requests before any handler sees them."""
+
+    def __init__(self, app: ASGIApp, settings: Settings):
+        self._app = app
+        self._key = settings.api_key.encode() if settings.api_key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+            refusal = self._refusal(Headers(scope=scope))
+            if refusal is not None:
+                await problem(refusal)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> TuneyardError | None:
+        if self._key is None:
+            return None if _is_loopback(headers.get("host", "")) else Forbidden(_NOT_LOCAL)
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            return Unauthorized()
+        if not hmac.compare_digest(key.strip().encode(), self._key):
+            return Unauthorized("This API key is not known here.")
+        return None
+
+
+_NOT_LOCAL = (
+    "Without a key this server answers on loopback addresses only. "
+    "Set TUNEYARD_API_KEY on the server to serve other machines."
+)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a Host header names this machine; a page that rebinds its name to us does not."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

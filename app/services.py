@@ -1,0 +1,68 @@
+"""What the handlers work with: opened when the server starts, closed when it stops."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from app.stream import Hub
+from core.db import Database
+from core.doorbell import Doorbell
+from core.settings import Settings
+from core.storage import Storage, open_storage
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts behind the API."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    doorbell: Doorbell
+    hub: Hub
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Services":
+        """Open everything that the settings name; nothing has to be reachable yet."""
+        database = Database(settings.database_url)
+        storage = open_storage(
+            settings.storage_url,
+            s3_endpoint=settings.s3_endpoint,
+            s3_access_key=settings.s3_access_key,
+            s3_secret_key=settings.s3_secret_key,
+            s3_region=settings.s3_region,
+        )
+        return cls(settings, database, storage, Doorbell(settings.redis_url), Hub(database))
+
+    def close(self) -> None:
+        """Close everything."""
+        self.doorbell.close()
+        self.database.close()
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that serves this request."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]
+
+
+def _reading(services: ServicesDep) -> Iterator[Session]:
+    with services.database.read() as session:
+        yield session
+
+
+def _writing(services: ServicesDep) -> Iterator[Session]:
+    with services.database.write() as session:
+        yield session
+
+
+# With scope "function" the transaction ends before the answer goes out: what a client was told
+# is committed.
+ReadSession = Annotated[Session, Depends(_reading, scope="function")]
+WriteSession = Annotated[Session, Depends(_writing, scope="function")]
