@@ -1,1 +1,1 @@
-"""The command."""
+"""The `tuneyard` command: an HTTP client of the API, and `up`, which starts everything."""

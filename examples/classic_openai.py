@@ -33,7 +33,9 @@ def main() -> None:
     print(f"created {job.id}")
     follow(client, job.id)
     job = client.fine_tuning.jobs.retrieve(job.id)
-    print(f"{job.status}: load it as {job.fine_tuned_model!r}" if job.fine_tuned_model else job.error)
+    print(
+        f"{job.status}: load it as {job.fine_tuned_model!r}" if job.fine_tuned_model else job.error
+    )
 
 
 def recipe(name: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from core.storage import Storage, open_storage
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
@@ -13,6 +12,7 @@ from core.db import Database
 from core.migrate import upgrade
 from core.models import Base
 from core.settings import Settings
+from core.storage import Storage, open_storage
 from tests.servers.postgres import create_database, start_postgres
 
 DATABASES = ("sqlite", "postgresql")

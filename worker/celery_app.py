@@ -9,10 +9,10 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
-from worker.forkserver import child_environment, warm
 
 from core.doorbell import TASK_NAME
 from core.settings import Settings
+from worker.forkserver import child_environment, warm
 from worker.runtime import Runtime
 
 settings = Settings.from_environment()

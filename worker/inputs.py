@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from core.storage import CorruptObject, Storage
 
 from core.base_model import find_model_checkpoint, local_folder, parse_model
 from core.checkpoints import STATE_FILES, Part, entries, mark_corrupt, resumable
@@ -24,6 +23,7 @@ from core.models import Checkpoint, Job
 from core.queue import Failure, Lease, note_resume, record
 from core.settings import Settings
 from core.states import EventKind, FailureReason, Level
+from core.storage import CorruptObject, Storage
 
 MAX_ADAPTER_DEPTH = 8
 

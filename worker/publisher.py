@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.storage import Storage
-
 from core.checkpoints import ManifestEntry, checkpoint_prefix, part_of, publish_checkpoint
 from core.db import Database, database_now
 from core.errors import LeaseLost, Unavailable
 from core.queue import Lease
+from core.storage import Storage
 from worker.recorder import Recorder
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ import threading
 from typing import Any
 
 import psutil
-from core.storage import Storage, open_storage
 from sqlalchemy.orm import Session
 
 from core.db import Database, database_now
@@ -17,6 +16,7 @@ from core.errors import Unavailable
 from core.models import Worker
 from core.queue import claim_job, count_claimable, rescue_jobs
 from core.settings import Settings
+from core.storage import Storage, open_storage
 from worker.scratch import Scratch
 from worker.supervisor import Supervisor, retry_policy, training_device
 

