@@ -40,7 +40,8 @@ def main() -> int:
         message = f"The Hub did not deliver {request['name']!r}: {_first_line(error)}"
         return _answer({"code": "hub_unavailable", "message": message}, error)
     except ValueError as error:
-        return _answer({"code": "invalid_argument", "message": _first_line(error)}, error)
+        code = "invalid_model" if request["kind"] == "model" else "invalid_argument"
+        return _answer({"code": code, "message": _first_line(error)}, error)
 
 
 def fetch_model(request: dict[str, Any]) -> Path:

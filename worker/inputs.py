@@ -2,6 +2,7 @@
 
 import json
 import os
+import selectors
 import shutil
 import subprocess
 import sys
@@ -24,8 +25,10 @@ from core.queue import Failure, Lease, note_resume, record
 from core.settings import Settings
 from core.states import EventKind, FailureReason, Level
 from core.storage import CorruptObject, Storage
+from worker.loglines import LineSplitter
 
 MAX_ADAPTER_DEPTH = 8
+LOOK_SECONDS = 0.2
 
 
 class InputError(Exception):
@@ -215,30 +218,43 @@ class Inputs:
         """Fetch a model or dataset in a process of its own, which alone has network and token."""
         folder = self.cache / "hub"
         folder.mkdir(parents=True, exist_ok=True)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "worker.fetch", json.dumps(request | {"folder": str(folder)})],
+        command = [sys.executable, "-m", "worker.fetch"]
+        answer: dict[str, Any] = {}
+        with subprocess.Popen(
+            [*command, json.dumps(request | {"folder": str(folder)})],
             env=_hub_environment(self.settings, folder),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-        )
-        assert process.stdout is not None
-        answer: dict[str, Any] = {}
-        try:
-            for line in process.stdout:
-                self.check()
-                if line.startswith(b'{"tuneyard":'):
-                    answer = orjson.loads(line)["tuneyard"]
-                else:
-                    self.on_log(line.decode(errors="replace").rstrip())
-        finally:
-            process.kill()
-            process.wait()
+        ) as process:
+            try:
+                for line in self._lines_of(process):
+                    if line.startswith('{"tuneyard":'):
+                        answer = orjson.loads(line)["tuneyard"]
+                    else:
+                        self.on_log(line)
+            finally:
+                process.kill()
         if "path" in answer:
             return Path(answer["path"])
         reason = FailureReason.of(answer.get("code", "internal"))
         message = answer.get("message", f"Fetching {request['name']} from the Hub failed.")
         raise _refuse(reason, message, request["kind"])
+
+    def _lines_of(self, process: subprocess.Popen[bytes]) -> Iterator[str]:
+        """What a process prints, while somebody may want us to stop."""
+        assert process.stdout is not None
+        splitter = LineSplitter()
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                self.check()
+                if not selector.select(timeout=LOOK_SECONDS):
+                    continue
+                data = os.read(process.stdout.fileno(), 65536)
+                yield from splitter.feed(data) if data else splitter.finish()
+                if not data:
+                    return
 
 
 _REQUIRED_STATE = STATE_FILES - {"scaler.pt"}
