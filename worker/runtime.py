@@ -1,14 +1,11 @@
 """One worker machine: its slots, its idle poll, its rescue of lost jobs, its leaving."""
 
-import importlib.metadata
 import logging
-import os
 import random
 import socket
 import threading
 from typing import Any
 
-import psutil
 from sqlalchemy.orm import Session
 
 from core.db import Database, database_now
@@ -17,12 +14,11 @@ from core.models import Worker
 from core.queue import claim_job, count_claimable, rescue_jobs
 from core.settings import Settings
 from core.storage import Storage, open_storage
+from worker.machine import machine_facts
 from worker.scratch import Scratch
-from worker.supervisor import Supervisor, retry_policy, training_device
+from worker.supervisor import Supervisor, retry_policy
 
 logger = logging.getLogger(__name__)
-
-REPORTED_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets")
 
 
 class Runtime:
@@ -139,13 +135,3 @@ def open_storage_of(settings: Settings) -> Storage:
         s3_secret_key=settings.s3_secret_key,
         s3_region=settings.s3_region,
     )
-
-
-def machine_facts(settings: Settings) -> dict[str, Any]:
-    """What this machine has to train with."""
-    return {
-        "device": training_device(settings),
-        "cpus": len(os.sched_getaffinity(0)),
-        "memory_bytes": psutil.virtual_memory().total,
-        "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
-    }

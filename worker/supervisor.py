@@ -29,6 +29,7 @@ from worker.forkserver import ChildHandle, start_child
 from worker.inputs import InputError, Inputs, Interrupted
 from worker.lease import LeaseKeeper
 from worker.loglines import LineSplitter
+from worker.machine import training_device, usable_cpus
 from worker.publisher import Finished, Publisher
 from worker.recorder import Recorder
 
@@ -108,8 +109,8 @@ class Supervisor:
                 self._keeper.lost.wait(RETRY_SECONDS)
                 self._check()
             else:
-                slots = max(1, self._settings.worker_slots)
-                threads = max(1, len(os.sched_getaffinity(0)) // slots)
+                slots = self._settings.worker_slots
+                threads = max(1, usable_cpus() // slots)
                 device = training_device(self._settings)
                 seconds = self._settings.lease_seconds
                 return order | {"threads": threads, "device": device, "lease_seconds": seconds}
@@ -340,13 +341,6 @@ def retry_policy(settings: Settings) -> RetryPolicy:
         max_lost_attempts=settings.max_lost_attempts,
         backoff_seconds=settings.retry_backoff_seconds,
     )
-
-
-def training_device(settings: Settings) -> str:
-    """`cuda` where this machine has an NVIDIA device and nobody asked for the CPU."""
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
 
 
 def _metrics_line(data: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """Settings come from the environment once, and a bad one says what is wrong with which."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -80,3 +82,13 @@ def test_several_model_roots(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("MODEL_ROOTS", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
 
     assert Settings.from_environment().model_roots == (tmp_path / "a", tmp_path / "b")
+
+
+def test_the_documentation_lists_every_setting_as_it_is() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "settings.md").read_text()
+
+    for field in Settings.model_fields.values():
+        row = next(line for line in text.splitlines() if f"`{field.validation_alias}`" in line)
+        assert str(field.description) in row
+        if isinstance(field.default, int | float) and field.default is not None:
+            assert f"`{field.default}`" in row

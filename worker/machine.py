@@ -1,0 +1,36 @@
+"""What this machine has to train with."""
+
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from core.settings import Settings
+
+REPORTED_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets")
+
+
+def training_device(settings: Settings) -> str:
+    """`cuda` where this machine has an NVIDIA device and nobody asked for the CPU."""
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+
+
+def usable_cpus() -> int:
+    """Cores that this process may run on; all of them where the system cannot tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def machine_facts(settings: Settings) -> dict[str, Any]:
+    """As the worker reports it to the service."""
+    return {
+        "device": training_device(settings),
+        "cpus": usable_cpus(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
+    }
