@@ -19,6 +19,7 @@ from core.errors import LeaseLost
 from core.events import NewEvent
 from core.jobs import add_events, transition
 from core.models import Attempt, Job
+from core.refit import refit
 from core.states import EventKind, FailureReason, JobStatus, Level, Outcome
 
 MAX_BACKOFF_SECONDS = 600.0
@@ -189,9 +190,27 @@ def succeed_attempt(
 def fail_attempt(
     session: Session, lease: Lease, failure: Failure, *, now: datetime, policy: RetryPolicy
 ) -> None:
-    """End the attempt badly: the job waits for the next one when that can help, else it failed."""
+    """End the attempt badly: the job waits for the next one when that can help, else it failed.
+
+    Out of memory has its own answer: the next attempt trains the same thing in smaller pieces,
+    and is not charged.
+    """
     job = held_job(session, lease)
     _close(session, lease, Outcome.FAILED, now=now, error=_attempt_error(failure))
+    if failure.reason is FailureReason.OUT_OF_MEMORY:
+        in_evaluation = bool((failure.evidence or {}).get("in_evaluation"))
+        smaller = refit(job.training, in_evaluation=in_evaluation)
+        if smaller is not None:
+            _requeue(
+                session,
+                job,
+                now=now,
+                message=f"Out of memory at step {job.step}: {smaller.change}",
+                data={"code": failure.reason.code, "training": smaller.training},
+                held_by=lease.token,
+                training=smaller.training,
+            )
+            return
     failed = job.num_failed_attempts + 1
     if not failure.reason.is_retryable or failed >= job.max_attempts:
         _fail(session, job, failure, now=now, held_by=lease.token, num_failed_attempts=failed)
