@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from core.dataset.columns import ColumnTable, pattern_key
+from core.dataset.columns import ColumnTable, Pattern, pattern_key
 from core.dataset.report import FileReport, LineError
 from core.dataset.shapes import (
     WORDS,
@@ -42,7 +42,15 @@ FOREIGN = {
 
 # The closing quote is optional so that text without one is passed over once, not from each quote.
 STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-NOT_FINITE = re.compile(r"-?(NaN|Infinity|inf|nan)")
+NOT_FINITE = re.compile(r"-?(NaN|Infinity)")
+
+PARSER_WORDS = {
+    "depth limit": f"the row is nested more than {MAX_DEPTH} deep",
+    "surrogate": "half of a surrogate pair, which is no character,",
+    "infinity": "a number that is too large",
+    "end of data": "not JSON: the row does not end on its line; it breaks off",
+}
+"""What the parser says, in the words of somebody who made a file."""
 
 
 class JsonlValidator:
@@ -53,6 +61,8 @@ class JsonlValidator:
 
     def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES):
         self._max_line_bytes = max_line_bytes
+        self._suspect_bytes = min(max_line_bytes, MAX_VALUES)
+        """A shorter line cannot break a limit of size: each value takes a byte or more."""
         self._tail = bytearray()
         """The beginning of a line whose end is yet to come."""
         self._is_skipping = False
@@ -144,19 +154,14 @@ class JsonlValidator:
 
     def _read_row(self, number: int, line: bytes) -> None:
         """Check one line. This runs for every row: what can be known once is asked once."""
-        size = len(line)
-        if size > MAX_VALUES and (problem := self._size_problem(line)):
+        if len(line) > self._suspect_bytes and (problem := self._size_problem(line)):
             return self._refuse(number, problem)
         row = orjson.loads(line)
         if type(row) is not dict or not row:
             return self._refuse_value(number, row)
-        pattern = self._columns.patterns.get(pattern_key(row))
+        pattern = self._columns.patterns.get(pattern_key(row)) or self._new_pattern(number, row)
         if pattern is None:
-            problem = self._columns.refusal(row)
-            if problem is not None:
-                return self._refuse(number, problem)
-            shape = self._shape = self._shape or shape_of(row)
-            pattern = self._columns.add(row, number, column_problem(shape, row))
+            return None
         pattern.rows += 1
         self._rows += 1
         problem = pattern.problem
@@ -168,6 +173,15 @@ class JsonlValidator:
             self._is_sampled = True
             self._sample = _sample_of(row)
         return None
+
+    def _new_pattern(self, number: int, row: Row) -> Pattern | None:
+        refusal = self._columns.refusal(row)
+        if refusal is not None:
+            self._refuse(number, refusal)
+            return None
+        if self._shape is None:
+            self._shape = shape_of(row)
+        return self._columns.add(row, number, column_problem(self._shape, row))
 
     def _size_problem(self, line: bytes) -> Problem | None:
         if len(line) > self._max_line_bytes:
@@ -242,12 +256,13 @@ def _why_not_json(line: bytes, error: orjson.JSONDecodeError) -> str:
         line.decode()
     except UnicodeDecodeError as broken:
         return f"not UTF-8: byte {broken.start + 1} is 0x{line[broken.start]:02x}"
-    if not_finite := NOT_FINITE.match(error.doc, max(0, error.pos - 1)) or NOT_FINITE.match(
-        error.doc, error.pos
-    ):
+    # The parser points at the letters or, after a minus, at the first of them.
+    not_finite = NOT_FINITE.search(error.doc, max(0, error.pos - 1), error.pos + 10)
+    if not_finite is not None:
         return f"{not_finite[0]} at character {not_finite.start() + 1} is not JSON; use null"
-    if "depth limit" in error.msg:
-        return f"the row is nested more than {MAX_DEPTH} deep"
+    for words, reason in PARSER_WORDS.items():
+        if words in error.msg:
+            return f"{reason} at character {error.pos + 1}"
     return f"not JSON: {error.msg} at character {error.pos + 1}"
 
 
