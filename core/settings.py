@@ -110,6 +110,12 @@ class Settings(BaseSettings):
         default=1800.0,
         gt=0,
     )
+    stall_seconds: float = _env(
+        "STALL_SECONDS",
+        "A training without a step for so long, and for 8 of its slowest recent steps, hangs.",
+        default=600.0,
+        gt=0,
+    )
     max_attempts: int = _env(
         "MAX_ATTEMPTS", "Attempts of a job that does not set max_attempts.", default=3, ge=1, le=100
     )

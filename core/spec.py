@@ -94,6 +94,9 @@ class JobSpec(_Strict):
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     """How often the job may be tried; the server has a default."""
 
+    max_seconds: Annotated[float, Field(gt=0, le=1e8)] | None = None
+    """Longest time of one attempt; it ends with a last checkpoint, as failed."""
+
     def as_sent(self) -> dict[str, Any]:
         """The request without what was left out."""
         return self.model_dump(mode="json", exclude_unset=True)

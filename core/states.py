@@ -92,6 +92,7 @@ class FailureReason(Enum):
     DISK_FULL = ("disk_full", "The disk of the worker is full.", True)
     HUB_UNAVAILABLE = ("hub_unavailable", "The model hub did not answer.", True)
     STORAGE_UNAVAILABLE = ("storage_unavailable", "The storage did not answer.", True)
+    TIME_LIMIT = ("time_limit", "The job has used up its max_seconds.", False)
     STALLED = ("stalled", "The training stopped making progress.", True)
     CHILD_DIED = ("child_died", "The training process died.", True)
     WORKER_LOST = ("worker_lost", "The worker died or was cut off.", True)

@@ -1,1 +1,1 @@
-"""The worker: claims jobs and supervises their training children. Only `worker.child` loads torch."""
+"""The worker: claims jobs and supervises training children. Only `worker.child` loads torch."""

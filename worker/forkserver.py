@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -26,6 +27,7 @@ import psutil
 PRELOAD = ["worker.child.preload"]
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 WARM_SECONDS = 300
+END_SECONDS = 5
 
 _lock = threading.Lock()
 _environment: dict[str, str] = {}
@@ -55,6 +57,11 @@ class ChildHandle:
         """Take one message, waiting for it; EOFError or OSError when the child is gone."""
         message: dict[str, Any] = orjson.loads(self.control.recv_bytes())
         return message
+
+    def dump_stacks(self) -> None:
+        """Make the child print where each of its threads is; nothing happens when it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR1)
 
     def kill(self) -> None:
         """End the child and everything it started, at once; nothing happens when it is gone."""
@@ -158,8 +165,15 @@ def _start(
     context: ForkServerContext, target: Any, connections: tuple[Connection, ...], *, name: str
 ) -> BaseProcess:
     process = context.Process(target=target, args=connections, name=name)
-    with _lock, _no_main_module(), _environment_of_children():
-        process.start()
+    with _lock, _no_main_module():
+        try:
+            with _environment_of_children():
+                process.start()
+        except (EOFError, OSError):
+            # The forkserver died under our hands; the next start launches another.
+            _wait_for_its_end()
+            with _environment_of_children():
+                process.start()
     return process
 
 
@@ -177,27 +191,33 @@ def _no_main_module() -> Iterator[None]:
 @contextlib.contextmanager
 def _environment_of_children() -> Iterator[None]:
     """Let a forkserver that has to be launched see the environment of children and no other."""
-    ours = dict(os.environ)
     if not _environment or _is_forkserver_running():
         yield
         return
+    ours = dict(os.environ)
     os.environ.clear()
     os.environ.update(_environment)
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         os.environ.clear()
         os.environ.update(ours)
-    yield
 
 
 def _is_forkserver_running() -> bool:
+    """Whether multiprocessing will find it so: it looks with waitpid, which this must not do."""
     pid: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    if pid is None or not psutil.pid_exists(pid):
+    if pid is None:
         return False
-    # One that died stays a zombie until multiprocessing launches the next.
-    status: str = psutil.Process(pid).status()
-    return status != psutil.STATUS_ZOMBIE
+    if sys.platform == "linux":
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    return psutil.pid_exists(pid) and bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+
+
+def _wait_for_its_end() -> None:
+    deadline = time.monotonic() + END_SECONDS
+    while _is_forkserver_running() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _say_ready(line: Connection) -> None:

@@ -32,13 +32,15 @@ from worker.loglines import LineSplitter
 from worker.machine import training_device, usable_cpus
 from worker.publisher import Finished, Publisher
 from worker.recorder import Recorder
+from worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 LOOK_SECONDS = 0.1
-EVIDENCE_LINES = 20
+EVIDENCE_LINES = 40
 RETRY_SECONDS = 2.0
+DUMP_SECONDS = 2.0
 
 
 class Supervisor:
@@ -77,6 +79,12 @@ class Supervisor:
         """The child's last word: `finished` or `failed`."""
         self._asked_to_stop = False
         self._step = job.step
+        self._watchdog = Watchdog(
+            start_seconds=settings.start_timeout_seconds, stall_seconds=settings.stall_seconds
+        )
+        max_seconds = job.spec.get("max_seconds")
+        self._deadline = time.monotonic() + max_seconds if max_seconds else None
+        self._is_stalled = False
         self._trained_tokens: int | None = None
 
     def run(self) -> None:
@@ -135,6 +143,8 @@ class Supervisor:
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_SECONDS
                 self._send({"type": "tick"})
+            if self._watchdog.is_stalled:
+                self._end_stalled(child)
             if self._must_stop_now():
                 child.kill()
                 return
@@ -152,6 +162,7 @@ class Supervisor:
             message = child.receive()
         except (EOFError, OSError):
             return False
+        self._watchdog.saw_life()
         handler = getattr(self, f"_on_{message['type']}")
         handler(message)
         return True
@@ -177,6 +188,7 @@ class Supervisor:
 
     def _on_progress(self, message: dict[str, Any]) -> None:
         self._step = message["step"]
+        self._watchdog.saw_step(self._step)
         self._recorder.add(step=message["step"], total_steps=message["total_steps"])
 
     def _on_checkpoint(self, message: dict[str, Any]) -> None:
@@ -231,7 +243,21 @@ class Supervisor:
 
     def _wants_to_stop(self) -> bool:
         requests = self._keeper.requests
-        return requests.cancel or requests.pause or self._leaving.is_set()
+        asked = requests.cancel or requests.pause or self._leaving.is_set()
+        return asked or self._is_over_time()
+
+    def _is_over_time(self) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def _end_stalled(self, child: ChildHandle) -> None:
+        """Let the child say where it hangs, as the last lines of its log, and end it."""
+        self._is_stalled = True
+        child.dump_stacks()
+        until = time.monotonic() + DUMP_SECONDS
+        while time.monotonic() < until and wait([child.log], timeout=LOOK_SECONDS):
+            self._read_log(child)
+        self._watchdog.saw_life()
+        child.kill()
 
     def _pass_on_requests(self) -> None:
         if self._asked_to_stop or not self._wants_to_stop():
@@ -275,6 +301,12 @@ class Supervisor:
 
     def _death(self) -> Failure:
         assert self._child is not None
+        if self._is_stalled:
+            return Failure(
+                reason=FailureReason.STALLED,
+                message=f"The training made no progress after step {self._step}.",
+                evidence={"step": self._step, "log": list(self._evidence)},
+            )
         code = self._child.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return Failure(
@@ -287,6 +319,14 @@ class Supervisor:
         if self._keeper.lost.is_set() or self._recorder.lost.is_set():
             raise LeaseLost
         requests = self._keeper.requests
+        if self._is_over_time() and not (requests.cancel or requests.pause):
+            self._end_by_failure(
+                Failure(
+                    reason=FailureReason.TIME_LIMIT,
+                    message=f"max_seconds were over at step {self._step}; its checkpoint is kept.",
+                )
+            )
+            return
         outcome = Outcome.RELEASED
         if requests.cancel:
             outcome = Outcome.CANCELLED

@@ -12,7 +12,7 @@ import pytest
 
 from core.checkpoints import entries, list_checkpoints
 from core.db import database_now
-from core.jobs import cancel_job, get_job, pause_job, resume_job
+from core.jobs import cancel_job, get_job, list_attempts, pause_job, resume_job
 from core.models import Attempt, Event
 from core.states import EventKind, JobStatus, Outcome
 from tests.worker.conftest import Bench
@@ -350,3 +350,36 @@ def test_what_the_user_caused_fails_once_with_its_code(
     assert job.error is not None
     assert job.error["code"] == code
     assert outcomes(bench, job.id) == [Outcome.FAILED]
+
+
+def test_a_child_that_hangs_is_seen_and_the_job_goes_on(bench: Bench) -> None:
+    """Where it hung is the end of its log."""
+    training = {"max_steps": 40, "save_steps": 5}
+    bench.settings = bench.settings.model_copy(update={"stall_seconds": 1.0})
+    job = bench.submit(training=training)
+
+    with working(bench.runtime()) as thread:
+        wait_for(bench, job.id, has_checkpoint)
+        for child in training_children():
+            child.suspend()
+        thread.join()
+
+    assert bench.job(job.id).status is JobStatus.SUCCEEDED
+    with bench.database.read() as session:
+        errors = [attempt.error for attempt in list_attempts(session, job.id)]
+    assert [error["code"] for error in errors if error] == ["stalled"]
+
+
+def test_a_job_ends_at_its_time_limit_with_a_checkpoint(bench: Bench) -> None:
+    job = bench.submit(training={"max_steps": 100_000, "save_strategy": "no"}, max_seconds=2)
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    job = bench.job(job.id)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "time_limit"
+    with bench.database.read() as session:
+        assert list_checkpoints(session, job.id)[0].step == job.step

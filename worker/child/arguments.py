@@ -10,7 +10,7 @@ from trl import SFTConfig
 from worker.child.failure import ChildFailure
 from worker.child.order import Order
 
-DEFAULT_MAX_LENGTH: int = next(f.default for f in fields(SFTConfig) if f.name == "max_length")
+DEFAULT_MAX_LENGTH: Any = next(f.default for f in fields(SFTConfig) if f.name == "max_length")
 
 SERVICE = (
     "save_strategy",
@@ -41,15 +41,14 @@ def build_arguments(order: Order, model: PreTrainedConfig) -> SFTConfig:
     checkpointing = arguments.pop("gradient_checkpointing", None)
     arguments.setdefault("activation_checkpointing", bool(checkpointing))
     _check_length(order, model)
+    _check_offloading(order)
     try:
         return SFTConfig(**arguments | _of_operator(order))
     except (ValueError, TypeError) as error:
         raise ChildFailure("invalid_argument", str(error), param="training") from error
 
 
-def resolved_arguments(
-    order: Order, arguments: SFTConfig, names: Iterable[str]
-) -> dict[str, Any]:
+def resolved_arguments(order: Order, arguments: SFTConfig, names: Iterable[str]) -> dict[str, Any]:
     """The value of each of these arguments that is in force."""
     used = arguments.to_dict()
     values = {name: used[name] for name in sorted(names) if name in used}
@@ -88,6 +87,15 @@ def _check_length(order: Order, model: PreTrainedConfig) -> None:
             "invalid_argument",
             f"max_length is {length}, but this model reads at most {limit} tokens.",
             param="training.max_length",
+        )
+
+
+def _check_offloading(order: Order) -> None:
+    if order.training.get("activation_offloading") and order.device == "cpu":
+        raise ChildFailure(
+            "invalid_argument",
+            "activation_offloading moves memory from a GPU to the host; this worker has no GPU.",
+            param="training.activation_offloading",
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import datasets
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
 from worker.child.arguments import build_arguments
@@ -27,7 +27,6 @@ def build_trainer(
     `on_phase` hears "load", "data", and "save" and "train" around each checkpoint. `before_save`
     may wait; `after_save` gets the folder of the complete checkpoint.
     """
-    datasets.disable_progress_bars()
     on_phase("load")
     model = load_model(order)
     tokenizer = load_tokenizer(order)
@@ -63,9 +62,7 @@ def build_trainer(
     return trainer
 
 
-def _check_chat_template(
-    examples: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, part: Part
-) -> None:
+def _check_chat_template(examples: Dataset, tokenizer: PreTrainedTokenizerBase, part: Part) -> None:
     if MESSAGES in examples.column_names and tokenizer.chat_template is None:
         raise part.refuse(
             "This model has no chat template, so it cannot be trained on messages. Give a template "

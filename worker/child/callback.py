@@ -1,4 +1,4 @@
-"""Tells the supervisor how the training goes, and stops it when asked. It never touches the loss."""
+"""Tells the supervisor how the training goes and stops it when asked. It never touches the loss."""
 
 import math
 import time
@@ -32,7 +32,8 @@ PROGRESS_SECONDS = 0.25
 class Record(Protocol):
     """Sends one message to the supervisor."""
 
-    def __call__(self, kind: str, /, **fields: Any) -> None: ...
+    def __call__(self, kind: str, /, **fields: Any) -> None:
+        """`kind` is the message's type."""
 
 
 class JobCallback(TrainerCallback):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Reads examples, one row at a time, into a dataset on disk with exactly the columns to train on."""
+"""Reads examples, row by row, into a dataset on disk with exactly the columns to train on."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from worker.child.failure import ChildFailure
 from worker.child.order import DataSource, Order
 
 Row = dict[str, Any]
-PROMPT, COMPLETION, MESSAGES = "prompt", "completion", "messages"
+TEXT, PROMPT, COMPLETION, MESSAGES = "text", "prompt", "completion", "messages"
 OPTIONAL = ("tools", "chat_template_kwargs")
 """Columns beside messages that chat templates can see."""
 
@@ -47,6 +47,23 @@ def validation_part(order: Order) -> Part | None:
     return Part(order.eval, "validation") if order.eval else None
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What of each row is trained on, by the first of them."""
+
+    names: tuple[str, ...]
+    are_messages: bool = False
+    """Lists of messages, else texts."""
+    extra: tuple[str, ...] = ()
+    """What chat templates see beside the messages."""
+
+    def features(self) -> Features:
+        """The types on disk. Messages have the keys that their template understands, not ours."""
+        kind = List(Json()) if self.are_messages else Value("string")
+        kinds = dict.fromkeys(self.names, kind) | {name: Json() for name in self.extra}
+        return Features(kinds)
+
+
 def load_examples(order: Order, part: Part) -> Dataset:
     """The examples as rows of text, of messages, or of prompt and completion.
 
@@ -59,79 +76,70 @@ def load_examples(order: Order, part: Part) -> Dataset:
     columns = _columns(order, part, first)
     return Dataset.from_generator(
         _examples,
-        features=_features(columns, first),
+        features=columns.features(),
         cache_dir=str(order.scratch / "datasets"),
         gen_kwargs={"order": order, "part": part, "columns": columns},
     )
 
 
-def _columns(order: Order, part: Part, first: Row) -> tuple[str, ...]:
-    """The columns to train on, by those of the first row."""
-    text = order.training.get("dataset_text_field")
-    if order.template is not None:
-        return (text or "text",)
-    if text is not None and text in first:
-        return (text,)
-    if PROMPT in first and COMPLETION in first:
-        return (PROMPT, COMPLETION, *(name for name in OPTIONAL if name in first))
-    if MESSAGES in first:
-        return (MESSAGES, *(name for name in OPTIONAL if name in first))
-    if "text" in first and text is None:
-        return ("text",)
+def _columns(order: Order, part: Part, first: Row) -> Columns:
+    text = order.training.get("dataset_text_field", TEXT)
+    if order.template is not None or ("dataset_text_field" in order.training and text in first):
+        return Columns((text,))
+    if text == TEXT:
+        for names in ((MESSAGES,), (PROMPT, COMPLETION), (TEXT,)):
+            if all(name in first for name in names):
+                return _named(names, first)
     raise part.refuse(
         f"The columns are {', '.join(sorted(first))}. Needed are text, messages, or prompt and "
         "completion. Name a text column in training.dataset_text_field, or give a template."
     )
 
 
-def _features(columns: tuple[str, ...], first: Row) -> Features:
-    # Messages carry what their template understands, so their keys are not ours to fix.
-    return Features({name: _feature(name, first.get(name)) for name in columns})
+def _named(names: tuple[str, ...], first: Row) -> Columns:
+    if names == (TEXT,) or (names != (MESSAGES,) and isinstance(first[PROMPT], str)):
+        return Columns(names)
+    extra = tuple(name for name in OPTIONAL if name in first)
+    return Columns(names, are_messages=True, extra=extra)
 
 
-def _feature(name: str, value: Any) -> Any:
-    if name in OPTIONAL:
-        return Json()
-    return List(Json()) if isinstance(value, list) else Value("string")
-
-
-def _examples(order: Order, part: Part, columns: tuple[str, ...]) -> Iterator[Row]:
-    project = _projection(order, part, columns)
+def _examples(order: Order, part: Part, columns: Columns) -> Iterator[Row]:
+    take = _render(order.template, columns) if order.template else _pick(part, columns)
     for place, row in _rows(part):
-        yield project(place, row)
+        yield take(place, row)
 
 
-def _projection(
-    order: Order, part: Part, columns: tuple[str, ...]
-) -> Callable[[str, Row], Row]:
-    if order.template is not None:
-        template = compile_template(order.template)
+def _render(source: str, columns: Columns) -> Callable[[str, Row], Row]:
+    template = compile_template(source)
 
-        def render(place: str, row: Row) -> Row:
-            try:
-                return {columns[0]: template.render(row)}
-            except InvalidTemplate as error:
-                raise InvalidTemplate(f"{place}: {error.message}", param="template") from error
+    def render(place: str, row: Row) -> Row:
+        try:
+            return {columns.names[0]: template.render(row)}
+        except InvalidTemplate as error:
+            raise InvalidTemplate(f"{place}: {error.message}", param="template") from error
 
-        return render
+    return render
 
+
+def _pick(part: Part, columns: Columns) -> Callable[[str, Row], Row]:
     def pick(place: str, row: Row) -> Row:
-        for name in columns:
-            _check(part, place, name, row.get(name))
-        return {name: row.get(name) for name in columns}
+        for name in columns.names:
+            problem = _problem(row.get(name), are_messages=columns.are_messages)
+            if problem is not None:
+                raise part.refuse(f'{place}: "{name}" {problem}.')
+        return {name: row.get(name) for name in (*columns.names, *columns.extra)}
 
     return pick
 
 
-def _check(part: Part, place: str, name: str, value: Any) -> None:
-    if name in OPTIONAL or isinstance(value, str):
-        return
+def _problem(value: Any, *, are_messages: bool) -> str | None:
     if value is None:
-        raise part.refuse(f'{place} has no "{name}".')
-    if name not in (PROMPT, COMPLETION, MESSAGES):
-        raise part.refuse(f'{place}: "{name}" is not a text.')
-    if not isinstance(value, list) or not all(_is_message(message) for message in value):
-        raise part.refuse(f'{place}: "{name}" is not a list of messages with role and content.')
+        return "is missing"
+    if not are_messages:
+        return None if isinstance(value, str) else "is not a text"
+    if isinstance(value, list) and value and all(_is_message(message) for message in value):
+        return None
+    return "is not a list of messages with role and content"
 
 
 def _is_message(message: Any) -> bool:

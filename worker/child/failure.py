@@ -73,7 +73,8 @@ def _understood(error: BaseException) -> Failure | None:
     if _is_out_of_memory(error):
         message = (
             "There was not enough memory. Use a smaller per_device_train_batch_size with as many "
-            "more gradient_accumulation_steps, a smaller max_length, activation_checkpointing, or LoRA."
+            "more gradient_accumulation_steps, a smaller max_length, activation_checkpointing, "
+            "or LoRA."
         )
         return Failure("out_of_memory", message, "training.per_device_train_batch_size")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -99,7 +100,8 @@ def _of_phase(error: BaseException, phase: str) -> Failure:
     if phase == "data" and type(error).__name__ == "PanicException":
         return Failure("invalid_model", f"The model's tokenizer fails. {said}", "model")
     if phase == "data" and isinstance(error, ValueError | TypeError):
-        return Failure("invalid_argument", f"The trainer refuses these settings. {said}", "training")
+        param = "peft" if "Peft" in type(error).__name__ else "training"
+        return Failure("invalid_argument", f"The trainer refuses these settings. {said}", param)
     return Failure("internal", said)
 
 

@@ -32,7 +32,7 @@ class SupervisorLink:
         """Begin to hear the supervisor."""
         threading.Thread(target=self._listen, name="supervisor-link", daemon=True).start()
 
-    def send(self, kind: str, **fields: Any) -> None:
+    def send(self, kind: str, /, **fields: Any) -> None:
         """Send one message. Only the training thread may do so."""
         message = orjson.dumps({"type": kind, **fields}, option=orjson.OPT_SERIALIZE_NUMPY)
         try:

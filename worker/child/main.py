@@ -1,6 +1,7 @@
 """The life of a training child, from its fork to its last message."""
 
 import ctypes
+import faulthandler
 import multiprocessing
 import os
 import resource
@@ -12,9 +13,11 @@ import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import datasets
 import orjson
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging as transformers_logging
 
 from core.arguments import user_names
 from worker.child.arguments import resolved_arguments
@@ -151,6 +154,7 @@ def _leave_the_nest(log: Connection) -> None:
     os.dup2(log.fileno(), 2)
     log.close()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
         return
@@ -165,6 +169,8 @@ def _settle_in(order: Order) -> None:
     """Use the cores and the folder of this order, and no others."""
     # Notices to programmers, in a log that users read.
     warnings.simplefilter("ignore", FutureWarning)
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
     torch.set_num_threads(order.threads)
     temporary = order.scratch / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)

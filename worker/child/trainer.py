@@ -16,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from worker.child.failure import ChildFailure
 from worker.child.report import IGNORED, DataReport, count_tokens
+from worker.child.weights import mask_weightless
 
 ENTROPY_ROWS = 256
 """Positions whose probabilities are held in memory together."""
@@ -25,7 +26,7 @@ LOSSLESS_PACKING = ("bfd_split", "wrapped")
 SaveHook = Callable[[Path], None]
 
 
-class JobTrainer(SFTTrainer):
+class JobTrainer(SFTTrainer):  # type: ignore[misc]
     """An SFTTrainer that reports on its data, stops at a non-finite loss and resumes exactly.
 
     `before_save` and `after_save` are called with a checkpoint's folder around writing it.
@@ -121,6 +122,7 @@ class JobTrainer(SFTTrainer):
         whole = copy.copy(args)
         whole.max_length, whole.shuffle_dataset = None, False
         tokenized = prepare(dataset, processing_class, whole, False, formatting_func, dataset_name)
+        tokenized = mask_weightless(tokenized, processing_class, self.chat_template)
         before = count_tokens(tokenized, max_length=args.max_length)
         if before.trained_tokens == 0:
             raise _nothing_to_learn(dataset_name)
@@ -181,8 +183,8 @@ class ExactResume(TrainerCallback, ExportableState):  # type: ignore[misc]
         if kept["effective_batch_size"] != _effective_batch_size(args):
             raise ChildFailure(
                 "invalid_checkpoint",
-                f"The checkpoint was made with an effective batch of {kept['effective_batch_size']} "
-                f"rows and cannot go on with {_effective_batch_size(args)}.",
+                f"The checkpoint was made with {kept['effective_batch_size']} rows in a batch "
+                f"and cannot go on with {_effective_batch_size(args)}.",
             )
         trainer = self._trainer
         trainer._total_train_tokens = kept["num_tokens"]
@@ -219,7 +221,7 @@ def _effective_batch_size(args: TrainingArguments) -> int:
 def _entropy_sum(logits: torch.Tensor, mask: torch.Tensor) -> float:
     """Sum of the entropies, in nats, of the predictions at the masked positions."""
     total = 0.0
-    for rows in logits[mask].split(ENTROPY_ROWS):
+    for rows in torch.split(logits[mask], ENTROPY_ROWS):
         log_probabilities = rows.float().log_softmax(-1)
         total -= (log_probabilities.exp() * log_probabilities).sum().item()
     return total
