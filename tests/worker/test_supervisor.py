@@ -383,3 +383,28 @@ def test_a_job_ends_at_its_time_limit_with_a_checkpoint(bench: Bench) -> None:
     assert job.error["code"] == "time_limit"
     with bench.database.read() as session:
         assert list_checkpoints(session, job.id)[0].step == job.step
+
+
+@pytest.mark.parametrize(
+    "quantization",
+    [
+        {"load_in_8bit": True},
+        {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "float32"},
+    ],
+)
+def test_a_quantized_model_is_trained_by_lora(
+    bench: Bench, quantization: dict[str, object]
+) -> None:
+    peft = {"r": 4, "target_modules": "all-linear"}
+    job = bench.submit(model="local/tiny-llama", peft=peft, quantization=quantization)
+    exact = bench.submit(model="local/tiny-llama", peft=peft)
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    assert bench.job(job.id).status is JobStatus.SUCCEEDED, bench.job(job.id).error
+    losses, exact_losses = bench.losses(job.id), bench.losses(exact.id)
+    assert losses != exact_losses
+    assert losses == pytest.approx(exact_losses, abs=0.05)
+    assert "adapter_model.safetensors" in weights(bench, job.id)
