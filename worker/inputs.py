@@ -85,7 +85,7 @@ class Inputs:
             "peft": job.spec.get("peft"),
             "quantization": job.spec.get("quantization"),
             "scratch": str(scratch),
-            "resume_from": self._resume(scratch),
+            "resume_from": self._resume(job, scratch),
         }
 
     def model(self, name: str, depth: int = 0) -> BaseModel:
@@ -174,10 +174,15 @@ class Inputs:
             raise _refuse(FailureReason.INVALID_MODEL, message, "model") from error
         return folder
 
-    def _resume(self, scratch: Path) -> str | None:
-        """The newest checkpoint of this job that is whole, fetched; None to begin at step 0."""
+    def _resume(self, job: Job, scratch: Path) -> str | None:
+        """The newest checkpoint that is whole, fetched; None to begin at step 0.
+
+        Those of this job come first, then those of the job that it retries.
+        """
         with self.database.read() as session:
-            candidates = resumable(session, self.lease.job_id)
+            candidates = resumable(session, job.id)
+            if not candidates and job.retry_of is not None:
+                candidates = resumable(session, job.retry_of)
         for checkpoint in candidates:
             folder = scratch / f"resume-{checkpoint.step}"
             damage = self._damage(checkpoint, folder)

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.checkpoints import ManifestEntry, checkpoint_prefix, part_of, publish_checkpoint
+from core.checkpoints import (
+    ManifestEntry,
+    checkpoint_prefix,
+    drop_surplus,
+    part_of,
+    publish_checkpoint,
+)
 from core.db import Database, database_now
 from core.errors import LeaseLost, Unavailable
-from core.queue import Lease
+from core.queue import Lease, held_job
 from core.storage import Storage
 from worker.recorder import Recorder
 
@@ -118,6 +124,9 @@ class Publisher:
                 metrics=checkpoint.metrics,
                 now=database_now(session),
             )
+            surplus = drop_surplus(session, held_job(session, self._lease))
+        for prefix in surplus:
+            self._storage.delete_prefix(prefix)
 
     def _store(self, checkpoint: Finished) -> list[ManifestEntry]:
         prefix = checkpoint_prefix(self._lease.job_id, self._lease.attempt, checkpoint.step)

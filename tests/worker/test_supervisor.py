@@ -246,7 +246,7 @@ def test_cancel_while_loading(bench: Bench) -> None:
 
 
 def test_pause_and_resume_do_not_change_the_curve(bench: Bench) -> None:
-    training = {"max_steps": 40}
+    training = {"max_steps": 200}
     calm = bench.submit(training=training)
     runtime = bench.runtime()
     runtime.work()
@@ -271,7 +271,7 @@ def test_pause_and_resume_do_not_change_the_curve(bench: Bench) -> None:
 
 
 def test_a_leaving_worker_gives_its_job_to_the_next_one(bench: Bench) -> None:
-    training = {"max_steps": 60}
+    training = {"max_steps": 200}
     calm = bench.submit(training=training)
     runtime = bench.runtime()
     runtime.work()
