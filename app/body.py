@@ -10,6 +10,10 @@ from core.errors import InvalidArgument
 MAX_DEPTH = 32
 
 
+async def _optional_json_object(request: Request) -> dict[str, Any]:
+    return await _json_object(request) if await request.body() else {}
+
+
 async def _json_object(request: Request) -> dict[str, Any]:
     raw = await request.body()
     try:
@@ -43,3 +47,4 @@ def _children(value: Any) -> list[Any]:
 
 
 JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
+OptionalJsonObject = Annotated[dict[str, Any], Depends(_optional_json_object)]

@@ -156,6 +156,7 @@ class JobObject(BaseModel):
     integrations: list[Any] = []
     metadata: dict[str, Any] | None
     user_provided_suffix: str | None
+    retry_of: str | None
 
     started_at: int | None
     training: dict[str, Any]
@@ -205,6 +206,7 @@ class JobObject(BaseModel):
             seed=job.seed,
             metadata=job.labels,
             user_provided_suffix=job.suffix,
+            retry_of=job.retry_of,
             training=job.training,
             peft=spec.get("peft"),
             quantization=spec.get("quantization"),

@@ -13,13 +13,18 @@ from cli.errors import Exit, UserError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 TIMEOUT = httpx.Timeout(60, connect=5)
-CODES = {
+UPLOAD_TIMEOUT = httpx.Timeout(None, connect=5)
+"""The answer to an upload comes when every line has been checked."""
+EXITS = {
     400: Exit.USAGE,
     401: Exit.NOT_ALLOWED,
     403: Exit.NOT_ALLOWED,
     404: Exit.NOT_FOUND,
     409: Exit.CONFLICT,
+    "invalid_state": Exit.CONFLICT,
+    "invalid_file": Exit.DATA_REFUSED,
 }
+"""By the error's code where it says more than the status does."""
 TERMINAL = ("succeeded", "failed", "cancelled")
 JOBS = "/v1/fine_tuning/jobs"
 
@@ -45,7 +50,8 @@ class Client:
         """The file object of a new upload to train on."""
         with path.open("rb") as source:
             files = {"file": (path.name, source)}
-            return self._call("POST", "/v1/files", files=files, data={"purpose": "fine-tune"})
+            data = {"purpose": "fine-tune"}
+            return self._call("POST", "/v1/files", files=files, data=data, timeout=UPLOAD_TIMEOUT)
 
     def job(self, name: str) -> Any:
         """A job by its id, a unique prefix of it, or `@last`."""
@@ -76,7 +82,9 @@ class Client:
 
     def download(self, path: str, target: Path, *, size: int, sha256: str) -> None:
         """A file, from where an earlier download stopped, verified before it appears."""
-        partial = target.with_name(f"{target.name}.partial")
+        if target.is_file() and _sha256(target) == sha256:
+            return
+        partial = target.with_name(f"{target.name}.{sha256[:8]}.partial")
         target.parent.mkdir(parents=True, exist_ok=True)
         start = partial.stat().st_size if partial.exists() else 0
         if start < size:
@@ -87,9 +95,7 @@ class Client:
                     for chunk in response.iter_bytes():
                         file.write(chunk)
         partial.touch()
-        with partial.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
+        if _sha256(partial) != sha256:
             partial.unlink()
             raise UserError(f"{target.name} arrived damaged.", "Download it again.")
         partial.replace(target)
@@ -111,11 +117,17 @@ class Client:
         )
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _refused(response: httpx.Response) -> UserError:
-    code = CODES.get(response.status_code, Exit.ERROR)
     try:
-        message = response.json()["error"]["message"]
+        error = response.json()["error"]
+        message = error["message"]
     except (ValueError, KeyError, TypeError):
-        message = f"The server answered {response.status_code}."
+        error, message = {}, f"The server answered {response.status_code}."
+    code = EXITS.get(error.get("code")) or EXITS.get(response.status_code, Exit.ERROR)
     request_id = response.headers.get("x-request-id", "")
     return UserError(message, f"Request {request_id}" if code is Exit.ERROR else "", code=code)

@@ -3,6 +3,8 @@
 import logging
 import sys
 
+from alembic.util import CommandError
+
 from core.db import Database
 from core.errors import TuneyardError
 from core.migrate import downgrade, upgrade
@@ -19,8 +21,8 @@ def main() -> int:
             upgrade(database, *rest[:1])
         else:
             downgrade(database, rest[0])
-    except TuneyardError as error:
-        sys.stderr.write(f"Error: {error.message}\n")
+    except (TuneyardError, CommandError) as error:
+        sys.stderr.write(f"Error: {error}\n")
         return 1
     return 0
 

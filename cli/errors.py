@@ -14,6 +14,8 @@ class Exit(IntEnum):
     NO_SERVER = 7
     JOB_FAILED = 10
     JOB_CANCELLED = 11
+    DATA_REFUSED = 12
+    INTERRUPTED = 130
 
 
 class UserError(Exception):

@@ -13,7 +13,7 @@ import typer
 
 from cli.client import JOBS, TERMINAL, Client
 from cli.errors import Exit, UserError
-from cli.watch import follow, log_lines
+from cli.watch import follow, log_lines, stream_events
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,27 +73,30 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Upload a file and fine-tune MODEL on it."""
+    body: dict[str, Any] = {"model": model, "training": dict(map(_setting, settings or []))}
+    if lora_r is not None:
+        body["peft"] = {"r": lora_r, "target_modules": "all-linear"}
     client = Client()
     uploaded = client.upload(file)
     report = uploaded["report"]
     _say(f"✓ Uploaded {file.name}: {report['rows']} rows of {report['shape']}")
-    body: dict[str, Any] = {"model": model, "training_file": uploaded["id"]}
-    body["training"] = dict(map(_setting, settings or []))
-    if lora_r is not None:
-        body["peft"] = {"r": lora_r, "target_modules": "all-linear"}
+    body["training_file"] = uploaded["id"]
     job = client.post(JOBS, body)
     _say(f"✓ Created {job['id']}")
     if watch:
         follow(client, job["id"])
+        job = client.job(job["id"])
     _print(job, as_json, job["id"])
     if watch:
-        _exit_like(client.job(job["id"]))
+        _exit_like(job)
 
 
 @app.command("list")
 def list_jobs(limit: int = 20, as_json: AsJson = False) -> None:
     """List the jobs, the newest first."""
     jobs = Client().get(JOBS, limit=limit)["data"]
+    if not jobs:
+        _say("No jobs yet. Start one: tuneyard submit MODEL --file data.jsonl")
     rows = "\n".join("\t".join(_row(job)) for job in jobs)
     _print(jobs, as_json, rows)
 
@@ -111,12 +114,20 @@ def show(job: JobName, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def watch(job: JobName) -> None:
+def watch(
+    job: JobName,
+    as_json: Annotated[bool, typer.Option("--json", help="One event a line.")] = False,
+) -> None:
     """Follow a job to its end; the exit code is its result. Ctrl-C leaves it running."""
     client = Client()
-    found = client.job(job)
-    follow(client, found["id"])
-    _exit_like(client.job(found["id"]))
+    job_id = client.job(job)["id"]
+    if as_json:
+        for event in stream_events(client, job_id):
+            sys.stdout.write(f"{json.dumps(event)}\n")
+            sys.stdout.flush()
+    else:
+        follow(client, job_id)
+    _exit_like(client.job(job_id))
 
 
 @app.command()
@@ -140,17 +151,15 @@ def pull(
     """Download what a job has learned; each file is verified."""
     client = Client()
     job_id = client.job(job)["id"]
-    checkpoints = client.get(f"{JOBS}/{job_id}/checkpoints", limit=100)["data"]
-    wanted = [item for item in checkpoints if step in (None, item["step_number"])]
-    if not wanted:
-        raise UserError("There is no such checkpoint yet.", "tuneyard show", code=Exit.NOT_FOUND)
-    checkpoint = wanted[0]
-    folder = to or Path(job_id)
+    checkpoint = _checkpoint(client, job_id, step)
+    folder = (to or Path(job_id)).resolve()
     for entry in checkpoint["files"]:
         if entry["part"] != "weights":
             continue
+        target = (folder / entry["path"]).resolve()
+        if not target.is_relative_to(folder):
+            raise UserError(f"The server names a file outside of {folder}: {entry['path']}")
         path = f"{JOBS}/{job_id}/checkpoints/{checkpoint['step_number']}/files/{entry['path']}"
-        target = folder / entry["path"]
         client.download(path, target, size=entry["size_bytes"], sha256=entry["sha256"])
         _say(f"✓ {entry['path']}  {entry['size_bytes']:,} bytes, verified")
     sys.stdout.write(f"{folder}\n")
@@ -172,6 +181,17 @@ def pause(job: JobName, as_json: AsJson = False) -> None:
 def resume(job: JobName, as_json: AsJson = False) -> None:
     """Let a paused job go on exactly where it stopped."""
     _act(job, "resume", as_json)
+
+
+def _checkpoint(client: Client, job_id: str, step: int | None) -> Any:
+    if step is not None:
+        return client.get(f"{JOBS}/{job_id}/checkpoints/{step}")
+    newest = client.get(f"{JOBS}/{job_id}/checkpoints", limit=1)["data"]
+    if not newest:
+        raise UserError(
+            "The job has saved nothing yet.", f"tuneyard watch {job_id}", code=Exit.NOT_FOUND
+        )
+    return newest[0]
 
 
 def _act(name: str, action: str, as_json: bool, **query: Any) -> None:
@@ -205,7 +225,8 @@ def _exit_like(job: dict[str, Any]) -> None:
 
 
 def _print(value: Any, as_json: bool, text: str) -> None:
-    sys.stdout.write(f"{json.dumps(value, indent=2) if as_json else text}\n")
+    out = json.dumps(value, indent=2) if as_json else text
+    sys.stdout.write(f"{out}\n" if out else "")
 
 
 def _say(text: str) -> None:
@@ -218,7 +239,8 @@ def _given(**options: object) -> list[str]:
 
 def _replace_by(module: str, *arguments: str) -> None:
     """Become another program: the server's own code is not loaded into this one."""
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+    # -P: a folder named `core` in the user's folder is not ours.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
 
 
 if __name__ == "__main__":

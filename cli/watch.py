@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cli.client import JOBS, Client
-from cli.errors import UserError
+from cli.errors import Exit, UserError
 
 RECONNECT_SECONDS = 1.0
 
@@ -28,6 +28,7 @@ def follow(client: Client, job_id: str) -> None:
                     console.print(event["message"], markup=False, highlight=False)
     except KeyboardInterrupt:
         console.print(f"Still running. Come back: tuneyard watch {job_id}")
+        sys.exit(Exit.INTERRUPTED)
 
 
 def log_lines(
@@ -58,8 +59,9 @@ def stream_events(client: Client, job_id: str) -> Iterator[dict[str, Any]]:
                         return
                 if response.status_code == 204:
                     return
-        except UserError:
-            if not last:
+        except UserError as error:
+            # A server that restarts comes back; one that refuses will refuse again.
+            if not last or error.code not in (Exit.NO_SERVER, Exit.ERROR):
                 raise
         time.sleep(RECONNECT_SECONDS)
 

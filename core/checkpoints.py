@@ -1,6 +1,6 @@
 """Checkpoints: rows with a manifest, published after their bytes are stored."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from core.errors import CheckpointNotFound
 from core.events import NewEvent
 from core.ids import new_id
-from core.models import Checkpoint
+from core.models import Checkpoint, Job
 from core.queue import Lease, record
 from core.states import EventKind, Level
 
@@ -21,6 +21,9 @@ STATE_FILES = frozenset(
     {"optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "trainer_state.json"}
 )
 """What only a resume needs; everything else in a checkpoint is what users take home."""
+
+
+MAX_LISTED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,39 @@ def publish_checkpoint(
     session.add(checkpoint)
     session.flush()
     return checkpoint
+
+
+def drop_surplus(session: Session, job: Job) -> list[str]:
+    """Forget the oldest checkpoints beyond the job's save_total_limit; the prefixes of their bytes.
+
+    The newest is always kept, and so is the best when load_best_model_at_end asks for one.
+    """
+    limit = job.training.get("save_total_limit")
+    if limit is None:
+        return []
+    found = list_checkpoints(session, job.id, limit=MAX_LISTED)
+    kept = {checkpoint.id for checkpoint in found[: max(1, limit)]}
+    best = best_checkpoint(found, job.training)
+    if best is not None and job.training.get("load_best_model_at_end"):
+        # The best one takes the place of the oldest that would be kept, as the trainer does it.
+        kept = {checkpoint.id for checkpoint in found[: max(1, limit - (best.id not in kept))]}
+        kept.add(best.id)
+    surplus = [checkpoint for checkpoint in found if checkpoint.id not in kept]
+    for checkpoint in surplus:
+        session.delete(checkpoint)
+    return [checkpoint.prefix for checkpoint in surplus]
+
+
+def best_checkpoint(
+    checkpoints: Sequence[Checkpoint], training: Mapping[str, Any]
+) -> Checkpoint | None:
+    """The one that evaluated best by metric_for_best_model; None when none was evaluated."""
+    name = str(training.get("metric_for_best_model") or "loss").removeprefix("eval_")
+    metric = f"valid_{name}"
+    greater = training.get("greater_is_better")
+    sign = 1 if (greater if greater is not None else name != "loss") else -1
+    evaluated = [item for item in checkpoints if metric in item.metrics]
+    return max(evaluated, key=lambda item: sign * item.metrics[metric], default=None)
 
 
 def mark_corrupt(

@@ -29,8 +29,12 @@ def submit_job(
     now: datetime,
     ring: Ring,
     project_id: str = DEFAULT_PROJECT,
+    retry_of: str | None = None,
 ) -> Job:
-    """Put a checked request in the queue; workers are rung once it is committed."""
+    """Put a checked request in the queue; workers are rung once it is committed.
+
+    With `retry_of` it goes on from the newest checkpoint of that job.
+    """
     job = Job(
         id=new_id("ftjob-"),
         project_id=project_id,
@@ -42,6 +46,7 @@ def submit_job(
         training_file=spec.training_file,
         validation_file=spec.validation_file,
         suffix=spec.suffix,
+        retry_of=retry_of,
         seed=resolved.seed,
         labels=spec.metadata,
         priority=spec.priority,
@@ -225,6 +230,26 @@ def add_events(
         raise LeaseLost(f"Job {job.id} was moved by somebody else.")
     session.refresh(job)
     append_events(session, job.id, events, last_seq=seq, attempt=job.attempt, now=now)
+
+
+def delete_job(session: Session, job: Job, *, delete_bytes: Callable[[str], None]) -> None:
+    """Forget a job that has ended, and delete what it stored once that is committed.
+
+    InvalidState while it runs, or while another job is to train on what it learned.
+    """
+    if not job.status.is_terminal:
+        raise InvalidState(f"Job {job.id} is {job.status}; cancel it first.")
+    open_states = [status for status in JobStatus if not status.is_terminal]
+    user = session.scalar(
+        select(Job.id).where(
+            Job.status.in_(open_states),
+            (Job.retry_of == job.id) | Job.base_model.startswith(f"jobs/{job.id}", autoescape=True),
+        )
+    )
+    if user is not None:
+        raise InvalidState(f"Job {user} still needs the checkpoints of this job.")
+    session.delete(job)
+    after_commit(session, lambda: delete_bytes(f"jobs/{job.id}"))
 
 
 def watch_jobs(session: Session, job_ids: Sequence[str]) -> Sequence[Row[str, int, JobStatus]]:

@@ -99,6 +99,8 @@ class Job(Base):
     training_file: Mapped[str | None]
     validation_file: Mapped[str | None]
     suffix: Mapped[str | None]
+    retry_of: Mapped[str | None]
+    """Job whose newest checkpoint this one begins from; its own come first."""
     seed: Mapped[int]
     labels: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     """The user's `metadata`; SQLAlchemy keeps that name for itself."""

@@ -24,6 +24,12 @@ class Refit:
     change: str
 
 
+def effective_batch(training: Mapping[str, Any]) -> int:
+    """Rows of one optimizer step on one device."""
+    batch = int(training.get(MICRO_BATCH, DEFAULT_BATCH_SIZE))
+    return batch * int(training.get(ACCUMULATION, 1))
+
+
 def refit(training: Mapping[str, Any], *, in_evaluation: bool) -> Refit | None:
     """The next smaller way to train the same thing; None when there is none.
 

@@ -116,6 +116,13 @@ class JobSpec(_Strict):
         )
 
 
+class RetryBody(_Strict):
+    """What may change when a job is tried again."""
+
+    training: dict[str, JsonValue] = {}
+    """SFTConfig arguments by their own names, over those of the job."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedSpec:
     """What a checked request became."""
@@ -131,6 +138,14 @@ def parse_spec(body: Mapping[str, Any]) -> JobSpec:
     """Check the form of a request; the error names the path of the first bad field."""
     try:
         return JobSpec.model_validate(body)
+    except ValidationError as error:
+        raise request_error(error.errors(include_url=False, include_input=False)) from error
+
+
+def retry_changes(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the form of a retry; the trainer arguments to change."""
+    try:
+        return dict(RetryBody.model_validate(body).training)
     except ValidationError as error:
         raise request_error(error.errors(include_url=False, include_input=False)) from error
 

@@ -9,10 +9,13 @@ from sqlalchemy.orm import Session
 from core.arguments import check_peft, check_quantization, check_training
 from core.base_model import parse_model, pin_model
 from core.dataset import FileReport, check_usable
-from core.errors import InvalidArgument, InvalidFile
+from core.errors import InvalidArgument, InvalidFile, InvalidState
 from core.files import get_file
 from core.jobs import DEFAULT_PROJECT
-from core.spec import JobSpec, ResolvedSpec
+from core.models import Job
+from core.refit import effective_batch
+from core.spec import JobSpec, ResolvedSpec, parse_spec
+from core.states import JobStatus
 from core.template import compile_template
 
 DEFAULT_SEED = 42
@@ -49,6 +52,28 @@ def resolve_spec(
         max_attempts=spec.max_attempts or max_attempts,
         warnings=tuple(warnings),
     )
+
+
+def retry_spec(job: Job, training: Mapping[str, Any]) -> JobSpec:
+    """The request of a job that failed or was cancelled, with some trainer arguments changed.
+
+    The effective batch must stay: a resume would otherwise train some rows twice.
+    """
+    if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        raise InvalidState(
+            f"Job {job.id} is {job.status}; only a failed or cancelled job can be retried."
+        )
+    body = dict(job.spec)
+    for name in ("method", "hyperparameters"):
+        body.pop(name, None)
+    body["training"] = {**job.training, **training}
+    if effective_batch(body["training"]) != effective_batch(job.training):
+        raise InvalidArgument(
+            f"The effective batch must stay {effective_batch(job.training)}, since the job goes on "
+            "from a checkpoint; change micro-batch and accumulation together.",
+            param="training.per_device_train_batch_size",
+        )
+    return parse_spec(body)
 
 
 def _check_method(spec: JobSpec) -> None:

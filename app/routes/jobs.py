@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
-from app.body import JsonObject
-from app.schemas import JobObject, Page, QueuePlace
+from app.body import JsonObject, OptionalJsonObject
+from app.schemas import Deleted, JobObject, Page, QueuePlace
 from app.services import ReadSession, ServicesDep, WriteSession
 from core.db import database_now
 from core.jobs import (
     cancel_job,
+    delete_job,
     get_job,
     list_attempts,
     list_jobs,
@@ -20,8 +21,8 @@ from core.jobs import (
     submit_job,
 )
 from core.models import Job
-from core.spec import JobSpec, parse_spec
-from core.submission import resolve_spec
+from core.spec import JobSpec, RetryBody, parse_spec, retry_changes
+from core.submission import resolve_spec, retry_spec
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
@@ -29,6 +30,12 @@ _BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": JobSpec.model_json_schema()}},
+    }
+}
+
+_RETRY_BODY = {
+    "requestBody": {
+        "content": {"application/json": {"schema": RetryBody.model_json_schema()}},
     }
 }
 
@@ -90,6 +97,34 @@ def resume(session: WriteSession, services: ServicesDep, job_id: str) -> JobObje
     job = get_job(session, job_id, lock=True)
     resume_job(session, job, now=database_now(session), ring=services.doorbell.ring)
     return _shown(session, job)
+
+
+@router.post("/{job_id}/retry", openapi_extra=_RETRY_BODY)
+def retry(
+    session: WriteSession, services: ServicesDep, job_id: str, body: OptionalJsonObject
+) -> JobObject:
+    """Try a failed or cancelled job again as a new job, from its newest checkpoint.
+
+    `training` in the body changes trainer arguments; the effective batch must stay.
+    """
+    settings, job = services.settings, get_job(session, job_id)
+    spec = retry_spec(job, retry_changes(body))
+    resolved = resolve_spec(
+        session, spec, model_roots=settings.model_roots, max_attempts=settings.max_attempts
+    )
+    now = database_now(session)
+    again = submit_job(
+        session, spec, resolved, now=now, ring=services.doorbell.ring, retry_of=job.id
+    )
+    return _shown(session, again)
+
+
+@router.delete("/{job_id}")
+def delete_one_job(session: WriteSession, services: ServicesDep, job_id: str) -> Deleted:
+    """Delete a job that has ended, with its events and its checkpoints."""
+    job = get_job(session, job_id, lock=True)
+    delete_job(session, job, delete_bytes=services.storage.delete_prefix)
+    return Deleted(id=job_id, object="fine_tuning.job")
 
 
 def _shown(session: Session, job: Job) -> JobObject:

@@ -3,29 +3,29 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 
-from cli.embedded.up import Options, run
+from cli.embedded.up import run
 from cli.errors import UserError
+from core.errors import SettingsError
+from core.settings import Settings
 
 
 def main() -> int:
-    """Parse the options; the environment gives their defaults."""
-    environment = os.environ
-    home = environment.get("TUNEYARD_HOME") or str(Path.home() / ".tuneyard")
+    """Take the options into the environment, and run; the exit code of `tuneyard up`."""
     parser = argparse.ArgumentParser(prog="tuneyard up")
-    parser.add_argument("--home", type=Path, default=Path(home))
-    parser.add_argument("--host", default=environment.get("TUNEYARD_HOST", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=environment.get("TUNEYARD_PORT", "8080"))
-    arguments = parser.parse_args()
-    options = Options(
-        home=arguments.home.expanduser().absolute(), host=arguments.host, port=arguments.port
-    )
+    for name in ("home", "host", "port"):
+        parser.add_argument(f"--{name}")
+    for name, value in vars(parser.parse_args()).items():
+        if value is not None:
+            os.environ[f"TUNEYARD_{name.upper()}"] = value
     try:
-        return run(options)
+        return run(Settings.from_environment())
     except UserError as error:
         sys.stderr.write(f"Error: {error.message}\n{error.hint}\n")
         return int(error.code)
+    except SettingsError as error:
+        sys.stderr.write(f"Error: {error.message}\n")
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """One process of the embedded service: started under a guard, restarted when it dies."""
 
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 FIRST_BACKOFF_SECONDS = 1.0
@@ -12,35 +13,44 @@ MAX_BACKOFF_SECONDS = 30.0
 STABLE_SECONDS = 60.0
 """A part that ran for so long is restarted at once when it dies."""
 MAX_LOG_BYTES = 20 * 1024 * 1024
+WARNING = re.compile(rb"^(\S+ \S+ )?(WARNING|ERROR|CRITICAL)\b.*", re.MULTILINE)
 
 
 @dataclass
 class Part:
-    """A command, its log, and its life so far."""
+    """A command that runs in `home`, its log there, and its life so far."""
 
     name: str
     command: list[str]
-    log: Path
+    home: Path
     environment: Mapping[str, str]
     grace_seconds: float
     process: subprocess.Popen[bytes] | None = None
     _started: float = 0.0
     _backoff: float = FIRST_BACKOFF_SECONDS
-    _restart_at: float | None = field(default=None)
+    _restart_at: float | None = None
+    _shown_bytes: int = 0
+
+    @property
+    def log(self) -> Path:
+        """Where the command's output goes."""
+        return self.home / "logs" / f"{self.name}.log"
 
     def start(self) -> None:
         """Start the command in a session of its own, so that Ctrl-C reaches `up` only."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
-        guard = [sys.executable, "-m", "cli.embedded.guard", str(self.grace_seconds), "--"]
+        guard = [sys.executable, "-P", "-m", "cli.embedded.guard", str(self.grace_seconds), "--"]
         with self.log.open("ab") as log:
+            self._shown_bytes = log.tell()
             self.process = subprocess.Popen(
                 guard + self.command,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(self.environment),
+                cwd=self.home,
                 start_new_session=True,
             )
         self._started = time.monotonic()
@@ -65,6 +75,21 @@ class Part:
     def has_failed_to_start(self) -> bool:
         """Whether the command ended before it was of use."""
         return self.process is not None and self.process.poll() is not None
+
+    def new_warnings(self) -> str | None:
+        """The warnings and errors that the log has got since the last call, if there are any."""
+        with self.log.open("rb") as log:
+            log.seek(self._shown_bytes)
+            # A line that is still being written waits for the next call.
+            lines, newline, _ = log.read().rpartition(b"\n")
+        self._shown_bytes += len(lines) + len(newline)
+        found = [match[0].decode(errors="replace") for match in WARNING.finditer(lines)]
+        return "\n".join(f"{self.name}: {line}" for line in found) or None
+
+    def wait(self) -> int:
+        """Let the command end by itself; its exit code."""
+        assert self.process is not None
+        return self.process.wait()
 
     def stop(self) -> None:
         """Ask the command to stop, and wait; its guard kills it when its grace is over."""

@@ -11,7 +11,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,40 +18,29 @@ from typing import Any
 from cli.embedded.broker import prepare_broker
 from cli.embedded.part import Part
 from cli.errors import UserError
+from core.settings import Settings
 
 START_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 API_GRACE_SECONDS = 8.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Without -P a folder named `app` or `core` where the user happens to be would be taken for ours.
+PYTHON = (sys.executable, "-P", "-m")
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line and the environment say."""
-
-    home: Path
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Where clients find the service."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{host}:{self.port}"
-
-
-def run(options: Options) -> int:
+def run(settings: Settings) -> int:
     """Start everything, print one line when it is ready, and stop it all when asked to."""
-    _check(options)
-    with _only_one(options.home):
+    with _only_one(settings.home):
+        _check(settings)
         stop = _Stop()
-        parts = _parts(options)
+        parts = _parts(settings)
         try:
-            _start(parts, options, stop)
+            _start(parts, settings, stop)
             while not stop.is_asked:
                 time.sleep(LOOK_SECONDS)
                 for part in parts:
                     _say(part.tend())
+                    _say(part.new_warnings())
         finally:
             # The worker goes first: it saves its jobs while the others are still there.
             for part in reversed(parts):
@@ -75,20 +63,20 @@ class _Stop:
         self.is_asked = True
 
 
-def _check(options: Options) -> None:
-    if options.host not in LOOPBACK and not os.environ.get("TUNEYARD_API_KEY"):
+def _check(settings: Settings) -> None:
+    if settings.host not in LOOPBACK and settings.api_key is None:
         raise UserError(
-            f"Listening on {options.host} would let other machines in without a key.",
+            f"Listening on {settings.host} would let other machines in without a key.",
             "Set TUNEYARD_API_KEY to a long random text, or leave out --host.",
         )
-    with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((options.host, options.port))
+            probe.bind((settings.host, settings.port))
         except OSError as error:
             raise UserError(
-                f"Port {options.port} on {options.host} cannot be used: {error.strerror}.",
-                f"Another one: tuneyard up --port {options.port + 1}",
+                f"Port {settings.port} on {settings.host} cannot be used: {error.strerror}.",
+                "Take another one with --port.",
             ) from error
 
 
@@ -111,66 +99,69 @@ def _only_one(home: Path) -> Iterator[None]:
         yield
 
 
-def _parts(options: Options) -> list[Part]:
+def _parts(settings: Settings) -> list[Part]:
     """Broker, API and worker, in the order in which they start."""
-    home, environment = options.home, _environment(options)
+    environment = _environment(settings)
     parts = []
 
-    def add(name: str, command: list[str], grace: float) -> None:
-        log = home / "logs" / f"{name}.log"
-        parts.append(Part(name, command, log, environment, grace))
+    def add(name: str, command: list[str], grace_seconds: float) -> None:
+        parts.append(Part(name, command, settings.home, environment, grace_seconds))
 
-    if not environment.get("REDIS_URL"):
-        command, environment["REDIS_URL"] = prepare_broker(home / "broker")
+    if settings.redis_url is None:
+        command, environment["REDIS_URL"] = prepare_broker(settings.home / "broker")
         add("broker", command, API_GRACE_SECONDS)
-    add("api", _api_command(options), API_GRACE_SECONDS)
-    grace = float(environment.get("SHUTDOWN_GRACE_SECONDS", "60")) + 10
-    add("worker", _worker_command(environment), grace)
+    add("api", _api_command(settings), API_GRACE_SECONDS)
+    add("worker", _worker_command(settings), settings.shutdown_grace_seconds + 10)
     return parts
 
 
-def _environment(options: Options) -> dict[str, str]:
-    environment = dict(os.environ)
-    models = options.home / "models"
+def _environment(settings: Settings) -> dict[str, str]:
+    """That of the parts. They run in `home`, so what is relative to this folder is spelt out."""
+    models = settings.home / "models"
     models.mkdir(exist_ok=True)
-    environment["TUNEYARD_HOME"] = str(options.home)
-    environment.setdefault("MODEL_ROOTS", str(models))
-    environment["PYTHONUNBUFFERED"] = "1"
-    return environment
+    roots = settings.model_roots or (models,)
+    paths = {
+        "TUNEYARD_HOME": str(settings.home),
+        "MODEL_ROOTS": ":".join(str(root.absolute()) for root in roots),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if settings.scratch is not None:
+        paths["TUNEYARD_SCRATCH"] = str(settings.scratch.absolute())
+    scheme, is_sqlite, file = settings.database_url.partition("sqlite:///")
+    if is_sqlite:
+        paths["DATABASE_URL"] = f"{scheme}{is_sqlite}{Path(file).absolute()}"
+    return dict(os.environ) | paths
 
 
-def _api_command(options: Options) -> list[str]:
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app"]
-    command += ["--host", options.host, "--port", str(options.port)]
+def _api_command(settings: Settings) -> list[str]:
+    command = [*PYTHON, "uvicorn", "--factory", "app.main:create_app"]
+    command += ["--host", settings.host, "--port", str(settings.port)]
     return [*command, "--no-access-log", "--timeout-graceful-shutdown", "5"]
 
 
-def _worker_command(environment: dict[str, str]) -> list[str]:
-    slots = environment.get("WORKER_SLOTS", "1")
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"]
-    return [*command, "-P", "threads", "-c", slots, "--loglevel", "INFO", "--without-gossip"]
+def _worker_command(settings: Settings) -> list[str]:
+    command = [*PYTHON, "celery", "--quiet", "-A", "worker.celery_app", "worker", "-P", "threads"]
+    return [*command, "-c", str(settings.worker_slots), "--loglevel", "INFO", "--without-gossip"]
 
 
-def _start(parts: list[Part], options: Options, stop: _Stop) -> None:
-    environment = dict(parts[-1].environment)
-    log = options.home / "logs" / "migrate.log"
-    migrate = [sys.executable, "-m", "cli.database", "upgrade"]
-    migration = Part("database", migrate, log, environment, API_GRACE_SECONDS)
+def _start(parts: list[Part], settings: Settings, stop: _Stop) -> None:
+    migrate = [*PYTHON, "cli.database", "upgrade"]
+    migration = Part("database", migrate, settings.home, parts[-1].environment, API_GRACE_SECONDS)
     migration.start()
-    assert migration.process is not None
-    if migration.process.wait() != 0:
+    if migration.wait() != 0:
         raise UserError("The database could not be made ready.", migration.last_lines(4))
     since = time.time()
     for part in parts:
         part.start()
     deadline = time.monotonic() + START_SECONDS
-    while not stop.is_asked and not _is_ready(options, since):
+    while not stop.is_asked and not _is_ready(settings, since):
         _check_alive(parts)
         if time.monotonic() > deadline:
-            raise UserError("The service did not get ready.", f"See {options.home / 'logs'}")
+            raise UserError("The service did not get ready.", f"See {parts[-1].log.parent}")
         time.sleep(LOOK_SECONDS)
     if not stop.is_asked:
-        sys.stdout.write(f"Tuneyard is ready: {options.url}  (API docs: {options.url}/docs)\n")
+        url = _url(settings)
+        sys.stdout.write(f"Tuneyard is ready: {url}  (API docs: {url}/docs)\n")
         sys.stdout.flush()
 
 
@@ -182,22 +173,28 @@ def _check_alive(parts: list[Part]) -> None:
             )
 
 
-def _is_ready(options: Options, since: float) -> bool:
+def _is_ready(settings: Settings, since: float) -> bool:
     """Whether the API answers and a worker has reported itself after `since`, unix seconds."""
-    if _get(f"{options.url}/readyz") is None:
+    if _get(settings, "/readyz") is None:
         return False
-    workers = _get(f"{options.url}/v1/workers") or {"data": []}
+    workers = _get(settings, "/v1/workers") or {"data": []}
     return any(worker["heartbeat_at"] >= int(since) for worker in workers["data"])
 
 
-def _get(url: str) -> Any:
-    key = os.environ.get("TUNEYARD_API_KEY", "none")
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+def _get(settings: Settings, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {settings.api_key or 'none'}"}
+    request = urllib.request.Request(f"{_url(settings)}{path}", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return json.load(answer)
     except (urllib.error.URLError, OSError):
         return None
+
+
+def _url(settings: Settings) -> str:
+    """Where clients on this machine find the service."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def _say(line: str | None) -> None:

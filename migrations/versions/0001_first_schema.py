@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.Column("training_file", sa.String(length=255), nullable=True),
         sa.Column("validation_file", sa.String(length=255), nullable=True),
         sa.Column("suffix", sa.String(length=255), nullable=True),
+        sa.Column("retry_of", sa.String(length=255), nullable=True),
         sa.Column("seed", sa.BigInteger(), nullable=False),
         sa.Column("metadata", JSON, nullable=True),
         sa.Column("priority", sa.BigInteger(), nullable=False),

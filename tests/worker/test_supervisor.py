@@ -12,9 +12,18 @@ import pytest
 
 from core.checkpoints import entries, list_checkpoints
 from core.db import database_now
-from core.jobs import cancel_job, get_job, list_attempts, pause_job, resume_job
+from core.jobs import (
+    cancel_job,
+    delete_job,
+    get_job,
+    list_attempts,
+    pause_job,
+    resume_job,
+    submit_job,
+)
 from core.models import Attempt, Event
 from core.states import EventKind, JobStatus, Outcome
+from core.submission import resolve_spec, retry_spec
 from tests.worker.conftest import Bench
 from worker.runtime import Runtime
 
@@ -408,3 +417,74 @@ def test_a_quantized_model_is_trained_by_lora(
     assert losses != exact_losses
     assert losses == pytest.approx(exact_losses, abs=0.05)
     assert "adapter_model.safetensors" in weights(bench, job.id)
+
+
+def test_only_the_newest_checkpoints_are_kept(bench: Bench) -> None:
+    """save_total_limit is honoured in storage, where the checkpoints are."""
+    job = bench.submit(training={"max_steps": 8, "save_steps": 2, "save_total_limit": 2})
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    with bench.database.read() as session:
+        assert [item.step for item in list_checkpoints(session, job.id)] == [8, 6]
+    stored = {key.split("/")[3] for key, _ in bench.storage.list(f"jobs/{job.id}")}
+    assert stored == {"step-8", "step-6"}
+
+
+def test_the_best_checkpoint_survives_the_limit(bench: Bench) -> None:
+    training = {
+        "max_steps": 10,
+        "save_steps": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_total_limit": 1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+        "greater_is_better": True,
+    }
+    job = bench.submit(training=training, validation_file=bench.upload())
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    assert bench.job(job.id).status is JobStatus.SUCCEEDED, bench.job(job.id).error
+    with bench.database.read() as session:
+        kept = [item.step for item in list_checkpoints(session, job.id)]
+    assert kept == [10, 2]
+
+
+def test_a_retried_job_goes_on_from_the_last_checkpoint(bench: Bench) -> None:
+    failed = bench.submit(training={"max_steps": 100_000, "save_strategy": "no"}, max_seconds=2)
+    runtime = bench.runtime()
+    runtime.work()
+    reached = bench.job(failed.id).step
+    with bench.database.write() as session:
+        spec = retry_spec(get_job(session, failed.id), {"max_steps": reached + 3})
+        spec = spec.model_copy(update={"max_seconds": None})
+        roots = bench.settings.model_roots
+        resolved = resolve_spec(session, spec, model_roots=roots, max_attempts=3)
+        now = database_now(session)
+        again = submit_job(session, spec, resolved, now=now, ring=lambda: None, retry_of=failed.id)
+
+    runtime.work()
+
+    runtime.join()
+    assert bench.job(again.id).status is JobStatus.SUCCEEDED
+    assert sorted(bench.losses(again.id)) == [reached + 1, reached + 2, reached + 3]
+
+
+def test_a_deleted_job_leaves_nothing(bench: Bench) -> None:
+    job = bench.submit()
+    runtime = bench.runtime()
+    runtime.work()
+    runtime.join()
+
+    with bench.database.write() as session:
+        found = get_job(session, job.id)
+        delete_job(session, found, delete_bytes=bench.storage.delete_prefix)
+
+    assert list(bench.storage.list(f"jobs/{job.id}")) == []
+    assert bench.events(job.id) == []

@@ -1,0 +1,119 @@
+"""An S3 server for tests, from the PyPI wheel: SeaweedFS on loopback, in a folder of its own."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+WEED = Path(sys.executable).with_name("weed")
+START_POLLS = 600
+POLL_SECONDS = 0.1
+STOP_SECONDS = 20
+ACCESS_KEY = "tuneyard-test"
+SECRET_KEY = "tuneyard-test-secret"  # noqa: S105
+PARTS = ("master", "volume", "filer", "s3")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """A running server. Buckets come into being when something is put into them."""
+
+    endpoint: str
+    process: subprocess.Popen[bytes]
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
+
+    def stop(self) -> None:
+        """End the server; no error when it has ended."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def is_s3_installed() -> bool:
+    """Whether this environment has the server's binary."""
+    return WEED.is_file()
+
+
+@contextmanager
+def start_s3(folder: Path) -> Iterator[S3Server]:
+    """Start a server with its data in `folder`; yields it when it answers."""
+    ports = _free_ports(2 * len(PARTS))
+    with (folder / "s3.log").open("wb") as log:
+        process = subprocess.Popen(
+            _command(folder, ports), cwd=folder, stdout=log, stderr=subprocess.STDOUT
+        )
+    server = S3Server(f"http://127.0.0.1:{ports[PARTS.index('s3')]}", process)
+    try:
+        _wait_until_ready(server, folder / "s3.log")
+        yield server
+    finally:
+        server.stop()
+
+
+def _command(folder: Path, ports: list[int]) -> list[str]:
+    config = folder / "s3.json"
+    credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
+    identity = {"name": "test", "credentials": credentials, "actions": ["Admin"]}
+    config.write_text(json.dumps({"identities": [identity]}))
+    data = folder / "data"
+    data.mkdir()
+    return [
+        str(WEED),
+        "server",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=128",
+        "-volume.max=32",
+        "-volume.preStopSeconds=0",
+        f"-filer.localSocket={folder / 'filer.sock'}",
+        "-s3",
+        f"-s3.config={config}",
+        f"-s3.localSocket={folder / 's3.sock'}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        *(f"-{part}.port={port}" for part, port in zip(PARTS, ports, strict=False)),
+        *(f"-{part}.port.grpc={port}" for part, port in zip(PARTS, ports[4:], strict=True)),
+    ]
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _wait_until_ready(server: S3Server, log: Path) -> None:
+    for _ in range(START_POLLS):
+        if _answers(server.endpoint):
+            return
+        try:
+            server.process.wait(POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    raise RuntimeError(f"The S3 server did not start:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        with urlopen(f"{endpoint}/healthz", timeout=1) as response:
+            return bool(response.status == 200)
+    except HTTPError as error:
+        error.close()
+        return False
+    except (URLError, OSError):
+        return False
