@@ -38,9 +38,10 @@ def tar_response(
     storage: Storage, *, prefix: str, entries: list[ManifestEntry], folder: str, mtime: int
 ) -> Response:
     """A tar of stored objects, made while it is sent: neither in memory nor on disk."""
-    length = sum(BLOCK + _padded(entry.size_bytes) for entry in entries) + 2 * BLOCK
+    files = [(entry, _tar_header(entry, folder, mtime)) for entry in entries]
+    length = sum(len(header) + _padded(entry.size_bytes) for entry, header in files) + 2 * BLOCK
     return StreamingResponse(
-        _tar(storage, prefix, entries, folder, mtime),
+        _tar(storage, prefix, files),
         media_type="application/x-tar",
         headers={
             "content-length": str(length),
@@ -49,13 +50,18 @@ def tar_response(
     )
 
 
+def _tar_header(entry: ManifestEntry, folder: str, mtime: int) -> bytes:
+    info = tarfile.TarInfo(f"{folder}/{entry.path}")
+    info.size, info.mtime, info.mode = entry.size_bytes, mtime, 0o644
+    # USTAR would end at 8 GiB and at names of 100 bytes.
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
 def _tar(
-    storage: Storage, prefix: str, entries: list[ManifestEntry], folder: str, mtime: int
+    storage: Storage, prefix: str, files: list[tuple[ManifestEntry, bytes]]
 ) -> Iterator[bytes]:
-    for entry in entries:
-        info = tarfile.TarInfo(f"{folder}/{entry.path}")
-        info.size, info.mtime, info.mode = entry.size_bytes, mtime, 0o644
-        yield info.tobuf(tarfile.USTAR_FORMAT)
+    for entry, header in files:
+        yield header
         yield from storage.read(f"{prefix}/{entry.path}")
         yield b"\0" * (_padded(entry.size_bytes) - entry.size_bytes)
     yield b"\0" * (2 * BLOCK)

@@ -4,8 +4,10 @@ import importlib.metadata
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from app import problems
 from app.middleware import RequestIdMiddleware, TooLargeMiddleware
@@ -13,6 +15,19 @@ from app.routes import catalog, checkpoints, files, health, jobs, watching
 from app.security import SecurityMiddleware
 from app.services import Services
 from core.settings import Settings
+
+
+class _Api(FastAPI):
+    """FastAPI inside of our middleware: what it answers by itself, outside of its own, too."""
+
+    def __init__(self, settings: Settings, **options: Any):
+        super().__init__(**options)
+        self._settings = settings
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The last one put around is the first to see a request."""
+        app = SecurityMiddleware(super().build_middleware_stack(), self._settings)
+        return RequestIdMiddleware(TooLargeMiddleware(app))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -30,7 +45,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await services.hub.close()
         services.close()
 
-    app = FastAPI(
+    app = _Api(
+        settings,
         title="Tuneyard",
         version=importlib.metadata.version("tuneyard"),
         summary="Fine-tuning by OpenAI's API, with TRL's own argument names.",
@@ -47,8 +63,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(router)
     problems.install(app)
-    # The last one added is the first to see a request.
-    app.add_middleware(SecurityMiddleware, settings=settings)
-    app.add_middleware(TooLargeMiddleware)
-    app.add_middleware(RequestIdMiddleware)
     return app

@@ -165,6 +165,7 @@ class JobObject(BaseModel):
     quantization: dict[str, Any] | None
     dataset: dict[str, Any] | None
     template: str | None
+    resources: dict[str, Any] | None
     priority: int
     max_attempts: int
     progress: Progress
@@ -212,6 +213,7 @@ class JobObject(BaseModel):
             quantization=spec.get("quantization"),
             dataset=spec.get("dataset"),
             template=spec.get("template"),
+            resources=spec.get("resources"),
             priority=job.priority,
             max_attempts=job.max_attempts,
             progress=_progress(job),

@@ -63,6 +63,13 @@ class DatasetSpec(_Strict):
     """Branch, tag or commit."""
 
 
+class Resources(_Strict):
+    """What a job may use."""
+
+    memory: Annotated[int, Field(ge=64 * 1024**2, le=2**50)] | None = None
+    """Bytes that the training process may hold, on the device that it trains on."""
+
+
 class JobSpec(_Strict):
     """A request to fine-tune one model on one dataset."""
 
@@ -89,6 +96,7 @@ class JobSpec(_Strict):
     metadata: Annotated[dict[LabelKey, Label], Field(max_length=16)] | None = None
     integrations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
     """Accepted empty: trackers are not connected."""
+    resources: Resources | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """Higher is run first."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None

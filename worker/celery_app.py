@@ -51,7 +51,11 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
 
 @worker_init.connect
 def _start(**_: Any) -> None:
-    warm(child_environment(scratch=settings.scratch_folder / "home"))
+    try:
+        warm(child_environment(scratch=settings.scratch_folder / "home"))
+    except RuntimeError as error:
+        # Celery logs what a handler raises and goes on, as a worker that never takes a job.
+        raise SystemExit(str(error)) from error
     runtime = Runtime.from_settings(settings)
     _runtime.append(runtime)
     runtime.start()

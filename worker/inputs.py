@@ -84,6 +84,7 @@ class Inputs:
             "training": job.training,
             "peft": job.spec.get("peft"),
             "quantization": job.spec.get("quantization"),
+            "memory_bytes": (job.spec.get("resources") or {}).get("memory"),
             "scratch": str(scratch),
             "resume_from": self._resume(job, scratch),
         }

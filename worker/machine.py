@@ -26,6 +26,15 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it started."""
+    path = Path("/proc/vmstat")
+    if not path.exists():
+        return 0
+    fields = dict(line.split() for line in path.read_text().splitlines())
+    return int(fields.get("oom_kill", 0))
+
+
 def machine_facts(settings: Settings) -> dict[str, Any]:
     """As the worker reports it to the service."""
     return {

@@ -75,6 +75,11 @@ class Publisher:
         self._queue.put(None)
 
     @property
+    def is_behind(self) -> bool:
+        """Whether finished checkpoints wait for one that is being published."""
+        return not self._queue.empty()
+
+    @property
     def is_done(self) -> bool:
         """Whether the thread has ended."""
         return not self._thread.is_alive()

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.db import Database, database_now
 from core.errors import Unavailable
+from core.garbage import remove_garbage
 from core.models import Worker
 from core.queue import claim_job, count_claimable, rescue_jobs
 from core.settings import Settings
@@ -88,7 +89,19 @@ class Runtime:
             scratch=self._scratch.folder / f"{job.id}-{lease.attempt}",
             leaving=self._leaving,
         ).run()
+        self._sweep(job.id)
         return True
+
+    def _sweep(self, job_id: str) -> None:
+        """Remove what attempts of this job stored and never published."""
+        try:
+            with self._database.read() as session:
+                removed = remove_garbage(session, self._storage, job_id)
+        except Unavailable as error:
+            logger.warning("storage of %s not swept: %s", job_id, error.message)
+            return
+        if removed:
+            logger.info("removed %d unpublished checkpoints of %s", removed, job_id)
 
     def _poll(self) -> None:
         while not self._leaving.is_set():

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import signal
 import time
 from collections import deque
 from multiprocessing.connection import wait
@@ -29,7 +30,7 @@ from worker.forkserver import ChildHandle, start_child
 from worker.inputs import InputError, Inputs, Interrupted
 from worker.lease import LeaseKeeper
 from worker.loglines import LineSplitter
-from worker.machine import training_device, usable_cpus
+from worker.machine import oom_kills, training_device, usable_cpus
 from worker.publisher import Finished, Publisher
 from worker.recorder import Recorder
 from worker.watchdog import Watchdog
@@ -85,6 +86,7 @@ class Supervisor:
         max_seconds = job.spec.get("max_seconds")
         self._deadline = time.monotonic() + max_seconds if max_seconds else None
         self._is_stalled = False
+        self._oom_kills = oom_kills()
         self._trained_tokens: int | None = None
 
     def run(self) -> None:
@@ -143,6 +145,9 @@ class Supervisor:
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_SECONDS
                 self._send({"type": "tick"})
+            if self._publisher.is_behind:
+                # The child waits for us, not we for it.
+                self._watchdog.saw_life()
             if self._watchdog.is_stalled:
                 self._end_stalled(child)
             if self._must_stop_now():
@@ -296,7 +301,12 @@ class Supervisor:
             reason=FailureReason.of(message["code"]),
             message=message["message"],
             param=message.get("param"),
-            evidence={"step": message.get("step", self._step), "log": list(self._evidence)},
+            evidence={
+                "step": message.get("step", self._step),
+                "in_evaluation": message.get("in_evaluation", False),
+                "peak_memory_bytes": message.get("peak_memory_bytes"),
+                "log": list(self._evidence),
+            },
         )
 
     def _death(self) -> Failure:
@@ -308,6 +318,12 @@ class Supervisor:
                 evidence={"step": self._step, "log": list(self._evidence)},
             )
         code = self._child.process.exitcode
+        if code == -signal.SIGKILL and oom_kills() > self._oom_kills:
+            return Failure(
+                reason=FailureReason.OUT_OF_MEMORY,
+                message=f"The kernel killed the training at step {self._step} for want of memory.",
+                evidence={"step": self._step, "exit_code": code, "log": list(self._evidence)},
+            )
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return Failure(
             reason=FailureReason.CHILD_DIED,

@@ -9,6 +9,7 @@ from app.download import file_response
 from app.schemas import Deleted, FileObject, Page
 from app.services import ReadSession, ServicesDep, WriteSession
 from core.db import database_now
+from core.errors import TooLarge
 from core.files import add_file, delete_file, get_file, list_files, store_file
 
 CHUNK_BYTES = 1024 * 1024
@@ -39,6 +40,9 @@ def create_file(
     services: ServicesDep, file: UploadFile, purpose: Annotated[str, Form()]
 ) -> FileObject:
     """Upload a file; one to train on is validated line by line before it is accepted."""
+    limit = services.settings.max_upload_bytes
+    if file.size is not None and file.size > limit:
+        raise TooLarge(f"The file is larger than this server accepts: {limit:,} bytes.")
     file_id, stored, report = store_file(services.storage, _chunks(file.file), purpose=purpose)
     with services.database.write() as session:
         row = add_file(

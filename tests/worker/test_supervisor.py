@@ -29,6 +29,8 @@ from worker.runtime import Runtime
 
 pytestmark = pytest.mark.training
 
+LIMIT_BYTES = 700 * 1024**2
+"""Less than the largest micro-batch needs, more than the interpreter and its libraries."""
 SLOW = {"max_steps": 400, "save_steps": 5}
 """Long enough that a test can do something to it while it runs."""
 
@@ -488,3 +490,31 @@ def test_a_deleted_job_leaves_nothing(bench: Bench) -> None:
 
     assert list(bench.storage.list(f"jobs/{job.id}")) == []
     assert bench.events(job.id) == []
+
+
+def test_a_job_that_does_not_fit_trains_the_same_thing_in_smaller_pieces(bench: Bench) -> None:
+    """Under a real limit the curve is that of the job that fitted from the start."""
+    training = {
+        "max_steps": 3,
+        "per_device_train_batch_size": 64,
+        "max_length": 128,
+        "packing": True,
+        "learning_rate": 1e-3,
+    }
+    roomy = bench.submit(model="local/tiny-llama", training=training)
+    tight = bench.submit(
+        model="local/tiny-llama", training=training, resources={"memory": LIMIT_BYTES}
+    )
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    job = bench.job(tight.id)
+    assert job.status is JobStatus.SUCCEEDED, job.error
+    assert outcomes(bench, tight.id)[0] is Outcome.FAILED
+    batch = job.training["per_device_train_batch_size"]
+    assert batch < 64
+    assert batch * job.training["gradient_accumulation_steps"] == 64
+    assert any("the effective batch stays 64" in event.message for event in bench.events(tight.id))
+    assert bench.losses(tight.id) == pytest.approx(bench.losses(roomy.id), abs=1e-5)

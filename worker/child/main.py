@@ -26,6 +26,7 @@ from worker.child.callback import JobCallback
 from worker.child.checkpoint import check_resumable
 from worker.child.failure import StoppedBeforeTraining, explain
 from worker.child.link import SupervisorLink
+from worker.child.memory import limit_memory, peak_memory_bytes
 from worker.child.order import Order
 from worker.child.trainer import JobTrainer
 
@@ -126,7 +127,14 @@ class Child:
             param=failure.param,
             retryable=failure.is_retryable,
             step=self._trainer.state.global_step if self._trainer else 0,
+            in_evaluation=_is_evaluating(error),
+            peak_memory_bytes=peak_memory_bytes(self._order.device),
         )
+
+
+def _is_evaluating(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name == "evaluation_loop" for frame in frames)
 
 
 class _Announce(TrainerCallback):  # type: ignore[misc]
@@ -137,14 +145,6 @@ class _Announce(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self._child.announce(state)
-
-
-def peak_memory_bytes(device: str) -> int:
-    """The most memory that this process has held so far, on the device that it trains on."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _leave_the_nest(log: Connection) -> None:
@@ -172,6 +172,8 @@ def _settle_in(order: Order) -> None:
     datasets.disable_progress_bars()
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(order.threads)
+    if order.memory_bytes is not None:
+        limit_memory(order.memory_bytes, order.device)
     temporary = order.scratch / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)

@@ -48,5 +48,7 @@ class Order(_Strict):
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights in memory."""
+    memory_bytes: int | None = None
+    """What this process may hold in memory, on the device that it trains on; null: all there is."""
     lease_seconds: float = 60.0
     """A supervisor that was silent for so long is gone."""
