@@ -53,10 +53,10 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
 def _start(**_: Any) -> None:
     try:
         warm(child_environment(scratch=settings.scratch_folder / "home"))
-    except RuntimeError as error:
-        # Celery logs what a handler raises and goes on, as a worker that never takes a job.
-        raise SystemExit(str(error)) from error
-    runtime = Runtime.from_settings(settings)
+        runtime = Runtime.from_settings(settings)
+    except Exception as error:
+        # Celery goes on after what a handler raises, as a worker that never takes a job.
+        raise SystemExit(f"The worker cannot start: {error!r}") from error
     _runtime.append(runtime)
     runtime.start()
 

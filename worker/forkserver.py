@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -127,6 +127,8 @@ def warm(environment: Mapping[str, str]) -> None:
     Takes some seconds. Call it once, before other threads run: the environment of this process is
     replaced for a moment. RuntimeError when children cannot be started.
     """
+    # The forkserver's socket: below a deep scratch folder its name would be too long.
+    util.get_temp_dir()
     _environment.clear()
     _environment.update(environment)
     context = warm_context()

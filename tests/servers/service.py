@@ -26,6 +26,7 @@ class Service:
     home: Path
     environment: dict[str, str]
     port: int
+    broker: list[str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -46,6 +47,10 @@ class Service:
             )
         self.processes[name] = process
         return process
+
+    def start_broker(self) -> None:
+        """Start the broker; after a kill it comes back at the same address."""
+        self.start("broker", self.broker)
 
     def start_api(self) -> None:
         """Start the API and wait until it is ready."""
@@ -107,10 +112,10 @@ def running_service(
         "PYTHONPATH": str(ROOT),
         **more,
     }
-    service = Service(home, environment, free_port())
+    service = Service(home, environment, free_port(), broker)
     with ExitStack() as stack:
         stack.callback(_stop_all, service)
-        service.start("broker", broker)
+        service.start_broker()
         service.start_api()
         service.start_worker()
         yield service

@@ -90,3 +90,18 @@ def test_what_a_child_prints_comes_through_its_log(make_order: OrderFactory) -> 
     run = run_child(make_order(peft=peft))
 
     assert b"ensure_weight_tying" in run.log
+
+
+def test_a_deep_scratch_folder_does_not_keep_children_from_starting(tmp_path: Path) -> None:
+    """The forkserver listens on a socket, whose name the system limits to some hundred bytes."""
+    deep = tmp_path / ("x" * 100)
+    code = (
+        "import sys; from pathlib import Path; from worker.forkserver import *;"
+        "warm(child_environment(scratch=Path(sys.argv[1])))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(deep)], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,1 @@
+"""Breaking the running service, and checking what is left."""
