@@ -1,5 +1,6 @@
 """Downloads: ranges, entity tags by content, archives on the fly. No name reaches a file system."""
 
+import re
 import tarfile
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -7,11 +8,14 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from app.problems import envelope
 from core.checkpoints import ManifestEntry
-from core.errors import NotFound
 from core.storage import Storage
 
 BLOCK = tarfile.BLOCKSIZE
+MEDIA_TYPE = "application/octet-stream"
+
+_ONE_RANGE = re.compile(r"bytes *= *(?=-?[0-9])([0-9]{0,18}) *- *([0-9]{0,18})", re.IGNORECASE)
 
 
 def file_response(
@@ -27,11 +31,23 @@ def file_response(
     if _matches(request.headers.get("if-none-match", ""), sha256):
         return Response(status_code=304, headers=headers)
     path = storage.local_path(key)
-    if path is not None:
-        if not path.is_file():
-            raise NotFound("The bytes of this file are gone from storage.")
-        return FileResponse(path, media_type="application/octet-stream", headers=headers)
-    return _remote_response(request, storage, key=key, size=size, headers=headers)
+    if path is not None and "range" not in request.headers and path.is_file():
+        # The same as below, but twice as fast.
+        return FileResponse(path, media_type=MEDIA_TYPE, headers=headers)
+    span = _wanted_span(request, size, headers["etag"])
+    start, end = span or (0, size)
+    if span is not None and start >= end:
+        return _unsatisfiable(size)
+    headers["content-length"] = str(end - start)
+    status = 200
+    if span is not None:
+        status = 206
+        headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
+    if request.method == "HEAD":
+        storage.size(key)
+        return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    content = storage.read(key) if span is None else storage.read(key, start=start, end=end)
+    return StreamingResponse(content, status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def tar_response(
@@ -76,41 +92,23 @@ def _matches(header: str, sha256: str) -> bool:
     return "*" in tags or sha256 in tags
 
 
-def _remote_response(
-    request: Request, storage: Storage, *, key: str, size: int, headers: dict[str, str]
-) -> Response:
-    """The same for object storage, where no file system does the ranges."""
-    wanted = request.headers.get("range")
-    if_range = request.headers.get("if-range")
-    if wanted is not None and if_range is not None and if_range != headers["etag"]:
-        wanted = None
-    span = _parse_range(wanted, size) if wanted else (0, size)
-    if span is None:
-        return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
-    start, end = span
-    headers = headers | {"content-length": str(end - start)}
-    status = 200
-    if wanted and (start, end) != (0, size):
-        status = 206
-        headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers)
-    return StreamingResponse(
-        storage.read(key, start=start, end=end),
-        status,
-        media_type="application/octet-stream",
-        headers=headers,
-    )
+def _wanted_span(request: Request, size: int, etag: str) -> tuple[int, int] | None:
+    """Start and end of the range that is asked for, empty beyond the end; None for the whole.
 
-
-def _parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """Start and end of one byte range; the whole for forms not understood; None beyond the end."""
-    unit, _, spec = header.partition("=")
-    first, dash, last = spec.strip().partition("-")
-    if unit.strip().lower() != "bytes" or not dash or not (first + last).isdigit():
-        return (0, size)
+    Several ranges, other units and what nobody understands are answered with the whole.
+    """
+    found = _ONE_RANGE.fullmatch(request.headers.get("range", ""))
+    if found is None or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = found.groups()
     if not first:
-        return (max(0, size - int(last)), size) if int(last) and size else None
-    start = int(first)
-    end = min(size, int(last) + 1) if last else size
-    return (start, end) if start < end else None
+        return (max(0, size - int(last)), size)
+    if last and int(last) < int(first):
+        return None
+    return (int(first), min(size, int(last) + 1) if last else size)
+
+
+def _unsatisfiable(size: int) -> Response:
+    response = envelope(416, f"The file ends at byte {size}.", code="range_not_satisfiable")
+    response.headers["content-range"] = f"bytes */{size}"
+    return response

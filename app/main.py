@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import problems
-from app.middleware import RequestIdMiddleware, TooLargeMiddleware
+from app.middleware import NulMiddleware, RequestIdMiddleware, TooLargeMiddleware
 from app.routes import catalog, checkpoints, files, health, jobs, watching
 from app.security import SecurityMiddleware
 from app.services import Services
+from app.stopping import on_stop_signal
 from core.settings import Settings
 
 
@@ -26,7 +27,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """The last one put around is the first to see a request."""
-        app = SecurityMiddleware(super().build_middleware_stack(), self._settings)
+        app = SecurityMiddleware(NulMiddleware(super().build_middleware_stack()), self._settings)
         return RequestIdMiddleware(TooLargeMiddleware(app))
 
 
@@ -37,12 +38,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
 
+    # It would describe the database on every look at /readyz.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = Services.open(settings)
         app.state.services = services
-        yield
-        await services.hub.close()
+        with on_stop_signal(services.hub.close):
+            yield
+        services.hub.close()
         services.close()
 
     app = _Api(

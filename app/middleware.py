@@ -4,11 +4,13 @@ import logging
 import re
 import secrets
 import time
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.problems import envelope
+from app.problems import envelope, problem
+from core.errors import InvalidArgument
 
 logger = logging.getLogger("app.access")
 
@@ -39,7 +41,7 @@ class RequestIdMiddleware:
                 logger.info(
                     "%s %s %d %.0f ms %s",
                     scope["method"],
-                    scope["path"],
+                    quote(scope["path"]),
                     message["status"],
                     milliseconds,
                     request_id,
@@ -72,3 +74,18 @@ class TooLargeMiddleware:
                 await send(message)
 
         await self._app(scope, receive, send_enveloped)
+
+
+class NulMiddleware:
+    """Refuses NUL in a path or a query, which PostgreSQL cannot even look for."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            refusal = InvalidArgument("The URL has a NUL character.")
+            await problem(refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)

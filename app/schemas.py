@@ -156,6 +156,8 @@ class JobObject(BaseModel):
     integrations: list[Any] = []
     metadata: dict[str, Any] | None
     user_provided_suffix: str | None
+    usage_metrics: None = None
+    shared_with_openai: Literal[False] = False
     retry_of: str | None
 
     started_at: int | None
@@ -218,7 +220,9 @@ class JobObject(BaseModel):
             max_attempts=job.max_attempts,
             progress=_progress(job),
             queue=queue,
-            attempts=[AttemptObject.of(attempt) for attempt in attempts] if attempts else None,
+            attempts=[AttemptObject.of(attempt) for attempt in attempts]
+            if attempts is not None
+            else None,
             resolved=job.resolved,
             data_report=job.data_report,
             cancel_requested_at=unix(job.cancel_requested_at),

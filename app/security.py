@@ -31,7 +31,7 @@ class SecurityMiddleware:
 
     def _refusal(self, headers: Headers) -> TuneyardError | None:
         if self._key is None:
-            return None if _is_loopback(headers.get("host", "")) else Forbidden(_NOT_LOCAL)
+            return _foreign(headers)
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key:
             return Unauthorized()
@@ -44,6 +44,20 @@ _NOT_LOCAL = (
     "Without a key this server answers on loopback addresses only. "
     "Set TUNEYARD_API_KEY on the server to serve other machines."
 )
+_OTHER_SITE = (
+    "Without a key this server answers no page of another site. "
+    "Set TUNEYARD_API_KEY on the server to serve other sites."
+)
+
+
+def _foreign(headers: Headers) -> Forbidden | None:
+    if not _is_loopback(headers.get("host", "")):
+        return Forbidden(_NOT_LOCAL)
+    # Browsers send a plain POST of any page to us, and only tell whose page it is.
+    origin = headers.get("origin")
+    if origin is not None and not _is_loopback(origin.partition("://")[2]):
+        return Forbidden(_OTHER_SITE)
+    return None
 
 
 def _is_loopback(host: str) -> bool:

@@ -74,19 +74,32 @@ def list_events(
     return list(session.scalars(query.order_by(Event.seq.desc()).limit(limit)))
 
 
-def read_events(
-    session: Session,
-    job_id: str,
-    *,
-    after_seq: int,
-    limit: int = 500,
-    kind: EventKind | None = None,
-) -> list[Event]:
+def read_events(session: Session, job_id: str, *, after_seq: int, limit: int = 500) -> list[Event]:
     """The oldest events first, newer than `after_seq`."""
     query = select(Event).where(Event.job_id == job_id, Event.seq > after_seq)
-    if kind is not None:
-        query = query.where(Event.kind == kind)
     return list(session.scalars(query.order_by(Event.seq).limit(limit)))
+
+
+def read_log(
+    session: Session, job_id: str, *, after_seq: int, limit: int
+) -> Sequence[Row[int, str]]:
+    """Number and text of the oldest lines of the log newer than `after_seq`."""
+    query = select(Event.seq, Event.message).where(
+        Event.job_id == job_id, Event.seq > after_seq, Event.kind == EventKind.LOG
+    )
+    return session.execute(query.order_by(Event.seq).limit(limit)).all()
+
+
+def seq_before_tail(session: Session, job_id: str, lines: int) -> int:
+    """The number to read after to get the last `lines` lines of the log; 0 when it has fewer."""
+    seq = session.scalar(
+        select(Event.seq)
+        .where(Event.job_id == job_id, Event.kind == EventKind.LOG)
+        .order_by(Event.seq.desc())
+        .offset(lines - 1)
+        .limit(1)
+    )
+    return seq - 1 if seq is not None else 0
 
 
 def read_metrics(session: Session, job_id: str) -> dict[str, list[Any]]:

@@ -62,7 +62,7 @@ def add_file(
     file = File(
         id=file_id,
         project_id=project_id,
-        filename=filename[:MAX_NAME_LENGTH],
+        filename=filename[:MAX_NAME_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}"),
         purpose=purpose,
         size_bytes=stored.size,
         sha256=stored.sha256,
@@ -104,7 +104,7 @@ def list_files(
     if purpose is not None:
         query = query.where(File.purpose == purpose)
     if after is not None:
-        last = get_file(session, after, project_id=project_id)
+        last = get_file(session, after, project_id=project_id, param="after")
         mark = (last.created_at, last.id)
         query = query.where(key < mark if newest_first else key > mark)
     order = (File.created_at.desc(), File.id.desc()) if newest_first else (File.created_at, File.id)

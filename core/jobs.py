@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from core.db import after_commit
+from core.db import after_commit, is_postgresql
 from core.errors import IllegalTransition, InvalidState, JobNotFound, LeaseLost
 from core.events import NewEvent, append_events
 from core.ids import new_id
@@ -72,7 +72,12 @@ def submit_job(
 
 
 def get_job(
-    session: Session, job_id: str, *, project_id: str = DEFAULT_PROJECT, lock: bool = False
+    session: Session,
+    job_id: str,
+    *,
+    project_id: str = DEFAULT_PROJECT,
+    lock: bool = False,
+    param: str = "fine_tuning_job_id",
 ) -> Job:
     """The job with this id, or JobNotFound, which another project's job answers too.
 
@@ -81,7 +86,7 @@ def get_job(
     query = select(Job).where(Job.id == job_id, Job.project_id == project_id)
     job = session.scalar(query.with_for_update() if lock else query)
     if job is None:
-        raise JobNotFound(f"No such fine-tuning job: {job_id}", param="fine_tuning_job_id")
+        raise JobNotFound(f"No such fine-tuning job: {job_id}", param=param)
     return job
 
 
@@ -96,11 +101,20 @@ def list_jobs(
     """The newest jobs first, older than the job `after`, having all of `labels` as metadata."""
     query = select(Job).where(Job.project_id == project_id)
     if after is not None:
-        last = get_job(session, after, project_id=project_id)
+        last = get_job(session, after, project_id=project_id, param="after")
         query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
     for key, value in (labels or {}).items():
-        query = query.where(Job.labels[key].as_string() == value)
+        query = query.where(_has_label(session, key, value))
     return list(session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)))
+
+
+def _has_label(session: Session, key: str, value: str) -> ColumnElement[bool]:
+    if is_postgresql(session):
+        matches: ColumnElement[bool] = Job.labels[key].as_string() == value
+        return matches
+    # SQLite's JSON paths find no key that is escaped in the text of the column.
+    label = func.json_each(Job.labels).table_valued("key", "value")
+    return select(label.c.key).where(label.c.key == key, label.c.value == value).exists()
 
 
 def list_attempts(session: Session, job_id: str) -> list[Attempt]:

@@ -5,27 +5,37 @@ Keys are relative paths made by our own code. A key is visible only when all its
 
 import hashlib
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from core.errors import NotFound, SettingsError, TuneyardError, Unavailable
 
+if TYPE_CHECKING:
+    from obstore.store import S3Config, S3Credential  # obstore has them for type checkers only
+
 CHUNK_BYTES = 1024 * 1024
-PART_BYTES = 16 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
+PARTS_AT_ONCE = 4
 DELETE_BATCH = 500
 CONNECT_SECONDS = 5
-REQUEST_SECONDS = 60
+SILENCE_SECONDS = 60
+REQUEST_SECONDS = 24 * 3600
 RETRY_SECONDS = 10
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]+")
+STAGED = re.compile(r"#[0-9]+$")
+"""How the local store ends the names of what is not complete yet; no key may end so."""
 
 
 class CorruptObject(TuneyardError):
@@ -51,29 +61,34 @@ def open_storage(
     s3_secret_key: str | None = None,
     s3_region: str | None = None,
 ) -> "Storage":
-    """Open `file:///folder`, an absolute path, or `s3://bucket/prefix`; SettingsError otherwise."""
+    """Open `file:///folder`, an absolute path, or `s3://bucket/prefix`; SettingsError otherwise.
+
+    Without keys, S3 takes those that the machine has: environment, web identity or instance.
+    """
+    if url.startswith(("/", "file:///")):
+        folder = Path(url if url.startswith("/") else unquote(url.removeprefix("file://")))
+        return Storage(_local_store(folder), url=folder.as_uri())
     parts = urlsplit(url)
-    if parts.scheme in ("", "file") and parts.path.startswith("/") and not parts.netloc:
-        return Storage(_local_store(Path(unquote(parts.path))), url=f"file://{parts.path}")
-    if parts.scheme != "s3" or not parts.netloc:
+    if parts.scheme != "s3" or not BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
+        # The value is not repeated: people write keys into it.
         raise SettingsError(
-            f"STORAGE_URL: {url!r} is neither file:///folder nor s3://bucket/prefix.",
-            param="STORAGE_URL",
+            "STORAGE_URL: expected file:///folder or s3://bucket/prefix.", param="STORAGE_URL"
         )
+    config = _s3_config(s3_endpoint, s3_region)
     store = S3Store(
         parts.netloc,
         prefix=parts.path.strip("/") or None,
-        endpoint=s3_endpoint,
-        access_key_id=s3_access_key,
-        secret_access_key=s3_secret_key,
-        region=s3_region or "us-east-1",
-        virtual_hosted_style_request=s3_endpoint is None,
+        config=config,
         client_options={
             "allow_http": (s3_endpoint or "").startswith("http://"),
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+            # Silence tells that a server is away. A limit on the whole request would break off
+            # every download that takes longer, however well it goes.
+            "read_timeout": timedelta(seconds=SILENCE_SECONDS),
             "timeout": timedelta(seconds=REQUEST_SECONDS),
         },
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+        credential_provider=_credential_provider(s3_access_key, s3_secret_key),
     )
     return Storage(store, url=url.rstrip("/"))
 
@@ -120,16 +135,20 @@ class Storage:
         return True
 
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` up to but not including `end`, in chunks."""
-        size = self.size(key)
-        end = size if end is None else min(end, size)
-        if start >= end:
-            return
-        options: obstore.GetOptions = {"range": (start, end)}
+        """The bytes from `start` up to but not including `end`, in chunks of about 1 MiB.
+
+        The object is opened at once: NotFound comes from this call, not from the first chunk.
+        """
+        options: obstore.GetOptions = {}
+        if start or end is not None:
+            size = self.size(key)
+            end = size if end is None else min(end, size)
+            if start >= end:
+                return iter(())
+            options["range"] = (start, end)
         with _translated(key):
-            result = obstore.get(self._store, key, options=options)
-            for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
-                yield bytes(chunk)
+            result = obstore.get(self._store, _checked(key), options=options)
+        return _stream(result, key)
 
     def read_bytes(self, key: str) -> bytes:
         """A small object as a whole."""
@@ -137,7 +156,7 @@ class Storage:
 
     def fetch(self, key: str, path: Path, *, sha256: str) -> None:
         """Bring an object to `path`, which appears only when its bytes match the hash."""
-        staging = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        staging = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
         digest = hashlib.sha256()
         try:
             with staging.open("wb") as file:
@@ -146,7 +165,7 @@ class Storage:
                     file.write(chunk)
             if digest.hexdigest() != sha256:
                 raise CorruptObject(f"{key} does not match its hash.")
-            staging.rename(path)
+            staging.replace(path)
         finally:
             staging.unlink(missing_ok=True)
 
@@ -169,7 +188,8 @@ class Storage:
         """Delete everything below a prefix."""
         root = self.local_path(prefix)
         if root is not None:
-            shutil.rmtree(root, ignore_errors=True)
+            # Not by listing: the folders go too, and what a killed upload left.
+            _remove_folder(root)
             return
         keys = [key for key, _ in self.list(prefix)]
         for first in range(0, len(keys), DELETE_BATCH):
@@ -178,18 +198,21 @@ class Storage:
 
     def local_path(self, key: str) -> Path | None:
         """Where the object is on this machine; None for object storage."""
-        return self._root / _checked(key) if self._root is not None else None
+        key = _checked(key)
+        return self._root / key if self._root is not None else None
 
     def signed_url(self, key: str, seconds: float) -> str | None:
         """A URL that anybody may read the object at for a while; None for a local folder."""
+        key = _checked(key)
         if not isinstance(self._store, S3Store):
             return None
         with _translated(key):
-            return obstore.sign(self._store, "GET", _checked(key), timedelta(seconds=seconds))
+            return obstore.sign(self._store, "GET", key, timedelta(seconds=seconds))
 
     def location(self, key: str) -> str:
         """Where the object is, for people."""
-        return f"{self._url}/{_checked(key)}"
+        path = self.local_path(key)
+        return path.as_uri() if path is not None else f"{self._url}/{_checked(key)}"
 
     def free_bytes(self) -> int | None:
         """Free space; None where there is no telling."""
@@ -197,12 +220,43 @@ class Storage:
 
     def _put(self, key: str, chunks: Iterator[bytes]) -> None:
         with _translated(key):
-            obstore.put(self._store, key, chunks, chunk_size=PART_BYTES)
-        path = self.local_path(key)
-        if path is not None:
-            # A row in the database will speak of these bytes; a power cut must not undo them.
-            _sync(path)
-            _sync(path.parent)
+            try:
+                obstore.put(
+                    self._store, key, chunks, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+                )
+            except FileNotFoundError as error:
+                raise Unavailable(f"The storage {self._url} does not exist.") from error
+        if self._root is not None:
+            _make_durable(self._root / key, self._root)
+
+
+def _s3_config(endpoint: str | None, region: str | None) -> "S3Config":
+    config: S3Config = {"region": region or "us-east-1", "skip_signature": False}
+    if endpoint is None:
+        return config | {"virtual_hosted_style_request": True}
+    if not endpoint.startswith(("http://", "https://")):
+        raise SettingsError(
+            "S3_ENDPOINT_URL: expected http://host:port or https://host.", param="S3_ENDPOINT_URL"
+        )
+    # Of the two names for an endpoint, the one that no environment variable overrules.
+    return config | {"aws_endpoint_url_s3": endpoint, "virtual_hosted_style_request": False}
+
+
+def _credential_provider(
+    access_key: str | None, secret_key: str | None
+) -> "Callable[[], S3Credential] | None":
+    if access_key is None and secret_key is None:
+        return None
+    if access_key is None or secret_key is None:
+        name = "S3_ACCESS_KEY_ID" if access_key is None else "S3_SECRET_ACCESS_KEY"
+        raise SettingsError(f"{name}: missing, while the other key is set.", param=name)
+    credential: S3Credential = {
+        "access_key_id": access_key,
+        "secret_access_key": secret_key,
+        "expires_at": None,
+    }
+    # Given as options, the keys would be mixed with an AWS_SESSION_TOKEN of the environment.
+    return lambda: credential
 
 
 def _local_store(folder: Path) -> LocalStore:
@@ -217,13 +271,45 @@ def _local_store(folder: Path) -> LocalStore:
 
 def _checked(key: str) -> str:
     parts = key.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\\" in key or "\0" in key:
+    wrong = any(part in ("", ".", "..") for part in parts) or "\\" in key or "\0" in key
+    if wrong or STAGED.search(key):
         raise ValueError(f"bad storage key: {key!r}")
     return key
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     return iter(lambda: file.read(CHUNK_BYTES), b"")
+
+
+def _stream(result: "obstore.GetResult", key: str) -> Iterator[bytes]:
+    with _translated(key):
+        for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+            yield bytes(chunk)
+
+
+def _remove_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unavailable(f"The storage cannot delete {folder}: {error.strerror}") from error
+
+
+def _make_durable(path: Path, root: Path) -> None:
+    """Write a file and its name down to the disk: obstore only renames.
+
+    A row in the database will speak of these bytes, and a power cut must not undo them.
+    """
+    # Every folder up to the root may be new, and its name is kept by the one above it.
+    above = path.parents[: len(path.relative_to(root).parts)]
+    try:
+        for one in (path, *above):
+            _sync(one)
+    except OSError as error:
+        raise Unavailable(f"The storage cannot keep {path}: {error.strerror}") from error
 
 
 def _sync(path: Path) -> None:
@@ -238,8 +324,8 @@ def _sync(path: Path) -> None:
 def _translated(key: str) -> Iterator[None]:
     try:
         yield
-    except (NotFoundError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
         raise NotFound(f"Nothing is stored under {key}.") from error
     except BaseError as error:
         reason = str(error).strip().partition("\n")[0][:300]
-        raise Unavailable(f"The storage does not answer: {reason}") from error
+        raise Unavailable(f"The storage cannot be used: {reason}") from error

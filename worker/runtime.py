@@ -109,6 +109,9 @@ class Runtime:
                 self._look()
             except Unavailable as error:
                 logger.warning("database away: %s", error.message)
+            except Exception:
+                # A worker that no longer looks would seem alive and take nothing.
+                logger.exception("looking for jobs failed")
             # Jitter keeps many workers from asking in step.
             self._leaving.wait(self._settings.poll_seconds * random.uniform(0.8, 1.2))
 

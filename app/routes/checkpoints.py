@@ -38,7 +38,8 @@ def get_one_checkpoint(
     return CheckpointObject.of(checkpoint, services.storage)
 
 
-@router.api_route("/{step}/files/{path:path}", methods=["GET", "HEAD"], response_class=Response)
+@router.get("/{step}/files/{path:path}", response_class=Response)
+@router.head("/{step}/files/{path:path}", include_in_schema=False)
 def get_checkpoint_file(
     request: Request,
     session: ReadSession,

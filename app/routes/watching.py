@@ -14,16 +14,18 @@ from app.schemas import EventObject, Page
 from app.services import ReadSession, Services, ServicesDep
 from core.db import Database
 from core.errors import InvalidArgument
-from core.events import list_events, read_events, read_metrics
+from core.events import list_events, read_log, read_metrics, seq_before_tail
 from core.ids import event_seq
 from core.jobs import get_job
-from core.models import Event, Job
+from core.models import Job
 from core.states import EventKind
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["watching"])
 
 STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 LOG_BATCH = 1000
+MAX_TAIL = 100_000
+MAX_CURSOR_CHARACTERS = 64
 
 
 @router.get("/events", response_model=Page[EventObject])
@@ -47,14 +49,11 @@ def get_logs(
     session: ReadSession,
     services: ServicesDep,
     job_id: str,
-    tail: Annotated[int | None, Query(ge=1)] = None,
+    tail: Annotated[int | None, Query(ge=1, le=MAX_TAIL)] = None,
 ) -> Response:
     """Everything that the training printed, as plain text; `tail=n` gives the last n lines."""
     job = get_job(session, job_id)
-    start = 0
-    if tail is not None:
-        last = list_events(session, job.id, kind=EventKind.LOG, limit=tail)
-        start = last[-1].seq - 1 if last else job.event_seq
+    start = seq_before_tail(session, job.id, tail) if tail is not None else 0
     return StreamingResponse(
         _lines(services.database, job.id, start), media_type="text/plain; charset=utf-8"
     )
@@ -80,7 +79,7 @@ async def _stream(services: Services, job_id: str, last: str | None) -> Response
     if job.status.is_terminal and seq >= job.event_seq:
         return Response(status_code=204)
     return StreamingResponse(
-        services.hub.stream(job_id, after_seq=seq, render=_render),
+        services.hub.stream(job_id, after_seq=seq),
         media_type="text/event-stream",
         headers=STREAM_HEADERS,
     )
@@ -103,26 +102,22 @@ def _find(database: Database, job_id: str) -> Job:
 
 def _parse_cursor(job_id: str, text: str) -> int:
     """An event's number, or its id."""
-    number = int(text) if text.isascii() and text.isdigit() else event_seq(job_id, text)
+    number = None
+    if len(text) <= MAX_CURSOR_CHARACTERS:
+        number = int(text) if text.isascii() and text.isdigit() else event_seq(job_id, text)
     if number is None or number >= 2**63:
         raise InvalidArgument(f"{text[:80]!r} is not an event of this job.", param="after")
     return number
 
 
-def _render(event: Event) -> dict[str, Any]:
-    return EventObject.of(event).model_dump(mode="json")
-
-
 def _lines(database: Database, job_id: str, after_seq: int) -> Iterator[bytes]:
     while True:
         with database.read() as session:
-            events = read_events(
-                session, job_id, after_seq=after_seq, limit=LOG_BATCH, kind=EventKind.LOG
-            )
-        if not events:
+            lines = read_log(session, job_id, after_seq=after_seq, limit=LOG_BATCH)
+        if not lines:
             return
-        after_seq = events[-1].seq
-        yield "".join(f"{event.message}\n" for event in events).encode()
+        after_seq = lines[-1][0]
+        yield "".join(f"{text}\n" for _, text in lines).encode()
 
 
 def _csv(columns: dict[str, list[Any]]) -> str:

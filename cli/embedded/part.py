@@ -69,6 +69,7 @@ class Part:
             code = self.process.returncode
             return f"{self.name} ended with code {code}; starting it again in {wait:.0f} s"
         if now >= self._restart_at:
+            self.stop()
             self.start()
         return None
 

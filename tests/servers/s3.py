@@ -14,15 +14,16 @@ from urllib.request import urlopen
 WEED = Path(sys.executable).with_name("weed")
 START_POLLS = 600
 POLL_SECONDS = 0.1
-STOP_SECONDS = 20
 ACCESS_KEY = "tuneyard-test"
-SECRET_KEY = "tuneyard-test-secret"  # noqa: S105
+SECRET_KEY = "tuneyard-test-secret"
 PARTS = ("master", "volume", "filer", "s3")
+SOCKETS = Path("/tmp")
+"""Where the server makes a socket for each part, whatever TMPDIR says."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """A running server. Buckets come into being when something is put into them."""
+    """A running server. A bucket comes into being when something is put into it."""
 
     endpoint: str
     process: subprocess.Popen[bytes]
@@ -30,13 +31,9 @@ class S3Server:
     secret_key: str = SECRET_KEY
 
     def stop(self) -> None:
-        """End the server; no error when it has ended."""
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """End the server at once: nobody needs its data any more."""
+        self.process.kill()
+        self.process.wait()
 
 
 def is_s3_installed() -> bool:
@@ -48,19 +45,22 @@ def is_s3_installed() -> bool:
 def start_s3(folder: Path) -> Iterator[S3Server]:
     """Start a server with its data in `folder`; yields it when it answers."""
     ports = _free_ports(2 * len(PARTS))
-    with (folder / "s3.log").open("wb") as log:
-        process = subprocess.Popen(
-            _command(folder, ports), cwd=folder, stdout=log, stderr=subprocess.STDOUT
-        )
-    server = S3Server(f"http://127.0.0.1:{ports[PARTS.index('s3')]}", process)
+    http, grpc = ports[: len(PARTS)], ports[len(PARTS) :]
+    log = folder / "s3.log"
+    with log.open("wb") as output:
+        command = _command(folder, http, grpc)
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    server = S3Server(f"http://127.0.0.1:{http[PARTS.index('s3')]}", process)
     try:
-        _wait_until_ready(server, folder / "s3.log")
+        _wait_until_ready(server, log)
         yield server
     finally:
         server.stop()
+        for part, port in zip(PARTS, grpc, strict=True):
+            (SOCKETS / f"seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
 
 
-def _command(folder: Path, ports: list[int]) -> list[str]:
+def _command(folder: Path, http: list[int], grpc: list[int]) -> list[str]:
     config = folder / "s3.json"
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     identity = {"name": "test", "credentials": credentials, "actions": ["Admin"]}
@@ -76,15 +76,14 @@ def _command(folder: Path, ports: list[int]) -> list[str]:
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=128",
         "-volume.max=32",
-        "-volume.preStopSeconds=0",
         f"-filer.localSocket={folder / 'filer.sock'}",
         "-s3",
         f"-s3.config={config}",
         f"-s3.localSocket={folder / 's3.sock'}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
-        *(f"-{part}.port={port}" for part, port in zip(PARTS, ports, strict=False)),
-        *(f"-{part}.port.grpc={port}" for part, port in zip(PARTS, ports[4:], strict=True)),
+        *(f"-{part}.port={port}" for part, port in zip(PARTS, http, strict=True)),
+        *(f"-{part}.port.grpc={port}" for part, port in zip(PARTS, grpc, strict=True)),
     ]
 
 

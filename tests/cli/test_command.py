@@ -1,0 +1,173 @@
+"""The command against a running service: what it prints where, and how it exits."""
+
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.errors import Exit
+from tests.cli.conftest import KEY, Up, until
+
+pytestmark = [pytest.mark.training, pytest.mark.process]
+
+SETTINGS = {"max_steps": 6, "save_steps": 3, "logging_steps": 1, "max_length": 64}
+SUBMIT = ("submit", "local/tiny-llama", "--file", "text.jsonl")
+
+
+@pytest.fixture(scope="module")
+def trained(service: Up) -> str:
+    """The id of a job that was submitted, watched and has succeeded."""
+    done = tuneyard(service, *SUBMIT, *sets(), "--lora-r", "4", "--watch")
+
+    assert done.returncode == 0, done.stderr
+    assert "6/6" in done.stderr or "step 6" in done.stderr.lower()
+    job_id = str(done.stdout.strip())
+    assert job_id.startswith("ftjob-")
+    return job_id
+
+
+def tuneyard(service: Up, *arguments: str) -> Any:
+    return service.run(*arguments, TUNEYARD_API_KEY=KEY)
+
+
+def sets(**more: Any) -> list[str]:
+    return [f"--set={name}={value}" for name, value in (SETTINGS | more).items()]
+
+
+def shown(service: Up, job: str) -> Any:
+    return json.loads(tuneyard(service, "show", job, "--json").stdout)
+
+
+def test_show_finds_a_job_by_id_prefix_and_last(service: Up, trained: str) -> None:
+    prefix = trained.removeprefix("ftjob-")[:10]
+
+    assert shown(service, trained)["peft"]["r"] == 4
+    assert shown(service, prefix)["id"] == trained
+    assert shown(service, "@last")["object"] == "fine_tuning.job"
+
+
+def test_list_prints_columns_with_tabs_or_the_objects(service: Up, trained: str) -> None:
+    rows = tuneyard(service, "list").stdout.splitlines()
+    objects = json.loads(tuneyard(service, "list", "--json").stdout)
+
+    assert [trained, "\u2713 succeeded", "100%", "local/tiny-llama"] in [
+        row.split("\t") for row in rows
+    ]
+    assert trained in [job["id"] for job in objects]
+
+
+def test_watch_of_a_finished_job_tells_all_its_events(service: Up, trained: str) -> None:
+    done = tuneyard(service, "watch", trained, "--json")
+
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    steps = [event["data"]["step"] for event in events if event["type"] == "metrics"]
+    assert done.returncode == 0
+    assert events[-1]["data"]["status"] == "succeeded"
+    assert set(steps) == set(range(1, 7))
+
+
+def test_logs_print_text_and_end(service: Up, trained: str) -> None:
+    calm = tuneyard(service, "logs", trained)
+    following = tuneyard(service, "logs", trained, "--follow")
+
+    assert calm.returncode == following.returncode == 0
+    assert calm.stdout == following.stdout
+
+
+def test_pull_resumes_and_verifies(service: Up, trained: str) -> None:
+    """A partial file is gone on with; what is there already is not fetched again."""
+    whole = Path(tuneyard(service, "pull", trained, "--to", "whole").stdout.strip())
+    weights = (whole / "adapter_model.safetensors").read_bytes()
+    name = f"adapter_model.safetensors.{hashlib.sha256(weights).hexdigest()[:8]}.partial"
+    torn = service.cwd / "torn"
+    torn.mkdir()
+    (torn / name).write_bytes(weights[:1000])
+
+    done = tuneyard(service, "pull", trained, "--to", "torn")
+
+    assert done.returncode == 0, done.stderr
+    assert (torn / "adapter_model.safetensors").read_bytes() == weights
+    assert sorted(path.name for path in torn.iterdir()) == sorted(
+        path.name for path in whole.iterdir()
+    )
+
+
+def test_pull_throws_away_what_arrived_damaged(service: Up, trained: str) -> None:
+    whole = Path(tuneyard(service, "pull", trained, "--to", "good").stdout.strip())
+    weights = (whole / "adapter_model.safetensors").read_bytes()
+    name = f"adapter_model.safetensors.{hashlib.sha256(weights).hexdigest()[:8]}.partial"
+    bad = service.cwd / "bad"
+    bad.mkdir()
+    (bad / name).write_bytes(b"\0" * 1000)
+
+    first = tuneyard(service, "pull", trained, "--to", "bad")
+    second = tuneyard(service, "pull", trained, "--to", "bad")
+
+    assert first.returncode == 1
+    assert "arrived damaged" in first.stderr
+    assert second.returncode == 0
+    assert (bad / "adapter_model.safetensors").read_bytes() == weights
+
+
+def test_pull_of_an_earlier_step(service: Up, trained: str) -> None:
+    earlier = tuneyard(service, "pull", trained, "--step", "3", "--to", "earlier")
+    missing = tuneyard(service, "pull", trained, "--step", "4")
+
+    assert earlier.returncode == 0, earlier.stderr
+    assert missing.returncode == Exit.NOT_FOUND
+
+
+def test_pause_resume_and_cancel(service: Up) -> None:
+    job_id = tuneyard(service, *SUBMIT, *sets(max_steps=100_000)).stdout.strip()
+    until(lambda: shown(service, job_id)["progress"]["step"] >= 3)
+
+    assert tuneyard(service, "pause", job_id).returncode == 0
+    until(lambda: shown(service, job_id)["status"] == "paused")
+    resumed = json.loads(tuneyard(service, "resume", job_id, "--json").stdout)
+    until(lambda: shown(service, job_id)["status"] == "running")
+    cancelled = tuneyard(service, "cancel", job_id)
+    watched = tuneyard(service, "watch", job_id)
+
+    assert resumed["status"] == "queued"
+    assert cancelled.returncode == 0
+    assert watched.returncode == Exit.JOB_CANCELLED
+    assert tuneyard(service, "resume", job_id).returncode == Exit.CONFLICT
+
+
+def test_a_failed_job_says_why_and_exits_with_10(service: Up) -> None:
+    done = tuneyard(service, "submit", "local/broken", "-f", "text.jsonl", *sets(), "--watch")
+
+    job = shown(service, done.stdout.strip())
+    assert done.returncode == Exit.JOB_FAILED, done.stderr
+    assert job["error"]["message"] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_setting_is_refused_at_its_place(service: Up) -> None:
+    done = tuneyard(service, *SUBMIT, "--set", "learning_rte=0.1")
+
+    assert done.returncode == Exit.USAGE
+    assert "learning_rate" in done.stderr
+    assert done.stdout == ""
+
+
+def test_bad_data_is_refused_with_its_line(service: Up) -> None:
+    (service.cwd / "bad.jsonl").write_text('{"text": "good"}\n{"text": \n')
+
+    done = tuneyard(service, "submit", "local/tiny-llama", "-f", "bad.jsonl")
+
+    assert done.returncode == Exit.DATA_REFUSED
+    assert "2" in done.stderr
+
+
+def test_exit_codes_of_refusals(service: Up) -> None:
+    nobody = partial(service.run, "list")
+
+    assert nobody().returncode == Exit.NOT_ALLOWED
+    assert nobody(TUNEYARD_API_KEY="not-the-right-key").returncode == Exit.NOT_ALLOWED
+    assert tuneyard(service, "show", "ftjob-" + "0" * 24).returncode == Exit.NOT_FOUND
+    assert tuneyard(service, "show", "nothing-like-it").returncode == Exit.NOT_FOUND
+    assert tuneyard(service, "submit", "x", "--file", "none.jsonl").returncode == Exit.USAGE
