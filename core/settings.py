@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         if not self.database_url:
             object.__setattr__(self, "database_url", f"sqlite:///{home / 'tuneyard.db'}")
         if not self.storage_url:
-            object.__setattr__(self, "storage_url", f"file://{home / 'storage'}")
+            object.__setattr__(self, "storage_url", (home / "storage").as_uri())
         return self
 
     @property

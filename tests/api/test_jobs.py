@@ -51,6 +51,8 @@ def test_a_created_job_is_queued(site: Site) -> None:
     assert job["queue"] == {"position": 0, "reason": "waits for a free worker; 0 ahead, 0 running"}
     assert job["fine_tuned_model"] is None
     assert job["error"] is None
+    assert job["attempts"] == []
+    assert (job["usage_metrics"], job["shared_with_openai"]) == (None, False)
     assert _job(site, job["id"]) == job
 
 
