@@ -518,3 +518,28 @@ def test_a_job_that_does_not_fit_trains_the_same_thing_in_smaller_pieces(bench: 
     assert batch * job.training["gradient_accumulation_steps"] == 64
     assert any("the effective batch stays 64" in event.message for event in bench.events(tight.id))
     assert bench.losses(tight.id) == pytest.approx(bench.losses(roomy.id), abs=1e-5)
+
+
+def test_any_split_of_the_effective_batch_gives_the_same_curve(bench: Bench) -> None:
+    """4x8, 8x4, 32x1 and 1x32: the memory differs, the training does not."""
+    splits = [(4, 8), (8, 4), (32, 1), (1, 32)]
+    jobs = [
+        bench.submit(
+            model="local/tiny-llama",
+            training={
+                "max_steps": 4,
+                "per_device_train_batch_size": batch,
+                "gradient_accumulation_steps": accumulation,
+            },
+        )
+        for batch, accumulation in splits
+    ]
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    first, *others = [bench.losses(job.id) for job in jobs]
+    assert len(first) == 4
+    for other in others:
+        assert other == pytest.approx(first, abs=1e-5)
