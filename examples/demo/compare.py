@@ -41,6 +41,8 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
     logging.disable_progress_bar()
+    # One token at a time has no work for two; on a busy machine they wait for each other.
+    torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model, padding_side="left")
     base = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, arguments.adapter).eval()

@@ -1,5 +1,6 @@
 """Real jobs while everything around them is killed and frozen; afterwards all is as promised."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,8 @@ def test_every_job_ends_right_whatever_is_killed(
     monkey.run(SECONDS)
     wait_for_end(client, jobs)
     for name in WORKERS:
-        assert running.stop(name) == 0
+        # One that was started again just now may not have set up its handlers yet.
+        assert running.stop(name) in (0, -signal.SIGTERM)
 
     storage = open_storage(f"file://{tmp_path / 'storage'}")
     print(f"harm done: {dict(monkey.done)}")  # noqa: T201 - shown when the test fails
