@@ -18,8 +18,8 @@ from worker.child.failure import ChildFailure
 from worker.child.report import IGNORED, DataReport, count_tokens
 from worker.child.weights import mask_weightless
 
-ENTROPY_ROWS = 256
-"""Positions whose probabilities are held in memory together."""
+ENTROPY_ROWS = 16
+"""Positions whose probabilities are held in memory together: what fits into a CPU's caches."""
 
 LOSSLESS_PACKING = ("bfd_split", "wrapped")
 
