@@ -1,13 +1,18 @@
 """Files of examples: validated while they stream into storage, immutable afterwards."""
 
 import logging
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from core.dataset import FileReport, JsonlValidator
+from core.dataset import FileReport, FileValidator, FormatName
+from core.dataset.parquet_check import check_parquet
+from core.dataset.report import CompressionName
 from core.db import after_commit
 from core.errors import FileNotFound, InvalidArgument, InvalidFile, InvalidState
 from core.ids import new_id
@@ -23,12 +28,18 @@ MAX_NAME_LENGTH = 255
 
 
 def store_file(
-    storage: Storage, chunks: Iterable[bytes], *, purpose: str
+    storage: Storage,
+    chunks: Iterable[bytes],
+    *,
+    purpose: str,
+    filename: str = "",
+    format_name: FormatName | None = None,
 ) -> tuple[str, StoredObject, FileReport | None]:
     """Stream an upload into storage, validating it on the way when it is to be trained on.
 
     Returns the new file's id, what was stored and what validation found. InvalidFile names the
-    first bad lines; nothing is left behind then.
+    first bad lines; nothing is left behind then. The format is told by the content and the name
+    unless it is given.
     """
     if purpose not in PURPOSES:
         raise InvalidArgument(
@@ -38,9 +49,11 @@ def store_file(
     key = f"files/{file_id}"
     if purpose != "fine-tune":
         return file_id, storage.put_stream(key, chunks), None
-    validator = JsonlValidator()
+    validator = FileValidator(filename, format_name=format_name)
     stored = storage.put_stream(key, _validated(chunks, validator))
     report = validator.finish()
+    if validator.needs_file:
+        report = _check_whole(storage, stored, validator.compression)
     if report.errors:
         storage.delete(key)
         raise invalid_file(report)
@@ -141,7 +154,32 @@ def invalid_file(report: FileReport) -> InvalidFile:
     )
 
 
-def _validated(chunks: Iterable[bytes], validator: JsonlValidator) -> Iterator[bytes]:
+def _validated(chunks: Iterable[bytes], validator: FileValidator) -> Iterator[bytes]:
     for chunk in chunks:
         validator.feed(chunk)
         yield chunk
+
+
+def _check_whole(
+    storage: Storage, stored: StoredObject, compression: CompressionName | None
+) -> FileReport:
+    """The report of a file that can only be read as a whole, wherever it is stored."""
+    try:
+        with local_copy(storage, stored.key, sha256=stored.sha256) as path:
+            return check_parquet(path, compression)
+    except BaseException:
+        storage.delete(stored.key)
+        raise
+
+
+@contextmanager
+def local_copy(storage: Storage, key: str, *, sha256: str) -> Iterator[Path]:
+    """A stored file as a file of this machine, for as long as it is looked at."""
+    path = storage.local_path(key)
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="tuneyard-") as folder:
+        copy = Path(folder) / "file"
+        storage.fetch(key, copy, sha256=sha256)
+        yield copy

@@ -149,7 +149,9 @@ class Inputs:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._fetch(file.storage_key, path, file.sha256, param)
-        return {"kind": "jsonl", "path": str(path)}
+        report = file.report or {}
+        kind, compression = report.get("format", "jsonl"), report.get("compression")
+        return {"kind": kind, "path": str(path), "compression": compression}
 
     def _fetch(self, key: str, path: Path, sha256: str, param: str) -> None:
         self.check()

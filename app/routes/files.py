@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 from app.download import file_response
 from app.schemas import Deleted, FileObject, Page
 from app.services import ReadSession, ServicesDep, WriteSession
+from core.dataset import FormatName
 from core.db import database_now
 from core.errors import TooLarge
 from core.files import add_file, delete_file, get_file, list_files, store_file
@@ -37,13 +38,22 @@ def make_router(max_upload_bytes: int) -> APIRouter:
 
 
 def create_file(
-    services: ServicesDep, file: UploadFile, purpose: Annotated[str, Form()]
+    services: ServicesDep,
+    file: UploadFile,
+    purpose: Annotated[str, Form()],
+    format: Annotated[FormatName | None, Form()] = None,
 ) -> FileObject:
-    """Upload a file; one to train on is validated line by line before it is accepted."""
+    """Upload a file; one to train on is validated row by row before it is accepted."""
     limit = services.settings.max_upload_bytes
     if file.size is not None and file.size > limit:
         raise TooLarge(f"The file is larger than this server accepts: {limit:,} bytes.")
-    file_id, stored, report = store_file(services.storage, _chunks(file.file), purpose=purpose)
+    file_id, stored, report = store_file(
+        services.storage,
+        _chunks(file.file),
+        purpose=purpose,
+        filename=file.filename or "",
+        format_name=format,
+    )
     with services.database.write() as session:
         row = add_file(
             session,

@@ -1,7 +1,17 @@
-"""Files of examples: what they must look like, checked line by line while they arrive."""
+"""Files of examples: what they must look like, checked row by row while they arrive."""
 
 from core.dataset.jsonl import JsonlValidator
-from core.dataset.report import ColumnReport, FileReport, LineError
+from core.dataset.report import ColumnReport, FileReport, FormatName, LineError, ShapeName
 from core.dataset.usable import check_usable
+from core.dataset.validate import FileValidator
 
-__all__ = ["ColumnReport", "FileReport", "JsonlValidator", "LineError", "check_usable"]
+__all__ = [
+    "ColumnReport",
+    "FileReport",
+    "FileValidator",
+    "FormatName",
+    "JsonlValidator",
+    "LineError",
+    "ShapeName",
+    "check_usable",
+]

@@ -42,7 +42,6 @@ BAD_FILES = [
     case(jsonl({"text": None}), "line 1", id="null in the first text"),
     case(jsonl({"messages": []}), "line 1", id="no messages"),
     case(jsonl({"messages": [{"role": "boss", "content": "a"}]}), "role", id="an unknown role"),
-    case(b'[{"text": "a"}]', "array", id="a JSON array"),
     case(b'{"text": "\xff"}', "UTF-8", id="not UTF-8"),
     case(b'{"text": "\\ud800"}', "surrogate", id="half of a surrogate pair"),
     case('{"text": "a"}'.encode("utf-16"), "UTF-16", id="UTF-16"),

@@ -1,8 +1,12 @@
 """OpenAI's files: what is uploaded is checked, kept as it is, listed and deleted."""
 
+import gzip
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from core.db import Database
@@ -182,3 +186,28 @@ def test_an_unknown_file_is_not_found(site: Site, method: str) -> None:
     error = problem_of(site.client.request(method, f"/v1/files/{NO_FILE}"), 404)
 
     assert (error["code"], error["param"]) == ("file_not_found", "file_id")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b"instruction;output\na;b\n"),
+        ("rows.json", b'[{"instruction": "a", "output": "b"}]'),
+        ("rows.jsonl.gz", gzip.compress(jsonl({"instruction": "a", "output": "b"}))),
+    ],
+)
+def test_other_formats_are_told_by_name_and_content(site: Site, name: str, content: bytes) -> None:
+    created = site.post_file(content, name=name).json()
+
+    assert created["report"]["shape"] == "alpaca"
+    assert created["report"]["format"] == name.split(".")[1]
+    assert site.client.get(f"/v1/files/{created['id']}/content").content == content
+
+
+def test_a_table_is_validated_once_it_is_stored(site: Site, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "a.parquet")
+
+    response = site.post_file((tmp_path / "a.parquet").read_bytes(), name="a.parquet")
+
+    assert 'line 2: "text" is null' in problem_of(response, 400)["message"]
+    assert site.stored() == []

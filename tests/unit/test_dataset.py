@@ -107,12 +107,7 @@ def test_what_cannot_be_read_is_refused_by_line_and_reason(line: bytes, reason: 
         (b"\n\r\n \n", "the file has no rows"),
         (b"\xef\xbb\xbf", "the file has no rows"),
         ('{"text":"a"}\n'.encode("utf-16"), "line 1: the file is UTF-16; save it as UTF-8"),
-        (b"\x1f\x8b\x08\x00\n\n", "line 1: the file is compressed with gzip; upload it unpacked"),
-        (b"PAR1\x15\x04\n", "line 1: the file is Parquet; convert it to JSONL"),
-        (
-            b'\n[\n{"text":"a"},\n{"text":"b"}\n]',
-            "line 2: the file is a JSON array; write one object on each line instead",
-        ),
+        (b"PK\x03\x04\n\n", "line 1: the file is a zip archive; upload the file in it"),
     ],
 )
 def test_a_file_that_is_no_jsonl_at_all_is_said_once(data: bytes, reason: str) -> None:
@@ -126,7 +121,14 @@ def test_a_file_that_is_no_jsonl_at_all_is_said_once(data: bytes, reason: str) -
         ({"messages": [USER, REPLY]}, "messages"),
         ({"prompt": "a", "completion": "b"}, "prompt_completion"),
         ({"prompt": [USER], "completion": [REPLY]}, "prompt_completion"),
-        ({"instruction": "a", "output": "b"}, "columns"),
+        ({"instruction": "a", "output": "b"}, "alpaca"),
+        ({"instruction": "a", "input": None, "output": "b"}, "alpaca"),
+        (
+            {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+            "conversations",
+        ),
+        ({"input_ids": [1, 2], "labels": [-100, 2]}, "input_ids"),
+        ({"instruction": "a", "answer": "b"}, "columns"),
         ({"text": 5}, "columns"),
         ({"prompt": "a"}, "columns"),
         ({"messages": "a string"}, "columns"),
@@ -173,9 +175,9 @@ def test_a_later_row_of_another_shape_is_refused(
     ("message", "column", "reason"),
     [
         (
-            {"role": "human", "content": "a"},
+            {"role": "boss", "content": "a"},
             "messages[1].role",
-            'messages[1].role is "human"; use user, assistant, system or tool',
+            'messages[1].role is "boss"; use user, assistant, system or tool',
         ),
         ({"content": "a"}, "messages[1].role", "messages[1].role is missing"),
         ({"role": ["user"], "content": "a"}, "messages[1].role", "messages[1].role is a list"),

@@ -1,15 +1,15 @@
 """Reads examples, row by row, into a dataset on disk with exactly the columns to train on."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Json, List, Value, load_from_disk
 from datasets.features.features import require_decoding
 
-from core.errors import InvalidTemplate
+from core.dataset import FormatName
+from core.dataset.reading import Source, rows_of
+from core.errors import InvalidFile, InvalidTemplate
 from core.template import compile_template
 from worker.child.failure import ChildFailure
 from worker.child.order import DataSource, Order
@@ -151,8 +151,8 @@ def _is_message(message: Any) -> bool:
 
 def _rows(part: Part) -> Iterator[tuple[str, Row]]:
     """Each row with its place, in words."""
-    if part.source.kind == "jsonl":
-        yield from _lines(part, part.source.path)
+    if part.source.kind != "saved":
+        yield from _file_rows(part, part.source.kind)
         return
     dataset = load_from_disk(str(part.source.path))
     # Reading an image or a sound would open whatever path or address stands in its cell.
@@ -161,16 +161,10 @@ def _rows(part: Part) -> Iterator[tuple[str, Row]]:
         yield f"Row {number}", row
 
 
-def _lines(part: Part, path: Path) -> Iterator[tuple[str, Row]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            place = f"Line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise part.refuse(f"{place} is not JSON: {error}.") from error
-            if not isinstance(row, dict):
-                raise part.refuse(f"{place} is not a JSON object.")
-            yield place, row
+def _file_rows(part: Part, format_name: FormatName) -> Iterator[tuple[str, Row]]:
+    source = Source(part.source.path, format_name, part.source.compression)
+    try:
+        for number, row in rows_of(source):
+            yield f"{source.place_name} {number}", row
+    except InvalidFile as error:
+        raise part.refuse(error.message) from error

@@ -11,10 +11,12 @@ class _Strict(BaseModel):
 
 
 class DataSource(_Strict):
-    """Examples: a file of JSON lines, or a folder that `Dataset.save_to_disk` wrote."""
+    """Examples: a file of one of the formats, or a folder that `Dataset.save_to_disk` wrote."""
 
-    kind: Literal["jsonl", "saved"]
+    kind: Literal["jsonl", "json", "csv", "parquet", "saved"]
     path: Path
+    compression: Literal["gzip", "zstd"] | None = None
+    """How the file is packed."""
 
 
 class Order(_Strict):
