@@ -2,7 +2,7 @@
 
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -19,16 +19,27 @@ _ONE_RANGE = re.compile(r"bytes *= *(?=-?[0-9])([0-9]{0,18}) *- *([0-9]{0,18})",
 
 
 def file_response(
-    request: Request, storage: Storage, *, key: str, size: int, sha256: str, filename: str
+    request: Request,
+    storage: Storage,
+    *,
+    key: str,
+    size: int,
+    tag: str,
+    filename: str,
+    more: Mapping[str, str] | None = None,
 ) -> Response:
-    """One stored object: GET and HEAD, Range, If-Range and If-None-Match by its hash."""
+    """One stored object: GET and HEAD, Range, If-Range and If-None-Match by `tag`, its hash.
+
+    `more` are headers beside those of every download.
+    """
     headers = {
-        "etag": f'"{sha256}"',
+        **(more or {}),
+        "etag": f'"{tag}"',
         "accept-ranges": "bytes",
         "content-disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}",
         "cache-control": "private, no-cache",
     }
-    if _matches(request.headers.get("if-none-match", ""), sha256):
+    if _matches(request.headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=headers)
     path = storage.local_path(key)
     if path is not None and "range" not in request.headers and path.is_file():
@@ -87,9 +98,9 @@ def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def _matches(header: str, sha256: str) -> bool:
-    tags = {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
-    return "*" in tags or sha256 in tags
+def _matches(header: str, tag: str) -> bool:
+    tags = {item.strip().removeprefix("W/").strip('"') for item in header.split(",")}
+    return "*" in tags or tag in tags
 
 
 def _wanted_span(request: Request, size: int, etag: str) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from app import problems
 from app.middleware import NulMiddleware, RequestIdMiddleware, TooLargeMiddleware
-from app.routes import catalog, checkpoints, files, health, jobs, watching
+from app.routes import catalog, checkpoints, files, health, hub, jobs, watching
 from app.security import SecurityMiddleware
 from app.services import Services
 from app.stopping import on_stop_signal
@@ -65,6 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         checkpoints.router,
         catalog.router,
         health.router,
+        hub.router,
     ):
         app.include_router(router)
     problems.install(app)

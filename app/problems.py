@@ -11,10 +11,13 @@ from starlette.exceptions import HTTPException
 
 from core.errors import (
     Conflict,
+    EntryNotFound,
     Forbidden,
     Invalid,
     LeaseLost,
     NotFound,
+    RepositoryNotFound,
+    RevisionNotFound,
     TooLarge,
     TuneyardError,
     Unauthorized,
@@ -50,6 +53,13 @@ TYPES = {
     500: "server_error",
 }
 """OpenAI's `type` by status; `invalid_request_error` for the rest."""
+
+HUB_CODES: dict[type[TuneyardError], str] = {
+    RepositoryNotFound: "RepoNotFound",
+    RevisionNotFound: "RevisionNotFound",
+    EntryNotFound: "EntryNotFound",
+}
+"""The header by which clients of the Hub tell errors; they read no body."""
 
 _REASONS = {
     404: "There is no such path: {method} {path}",
@@ -93,9 +103,25 @@ def envelope(
 def problem(error: TuneyardError) -> Response:
     """The answer to one of our own errors."""
     status = next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
-    return envelope(
+    response = envelope(
         status, error.message, code=error.code, param=error.param, details=error.details
     )
+    response.headers.update(_hub_headers(error))
+    return response
+
+
+def _hub_headers(error: TuneyardError) -> dict[str, str]:
+    if isinstance(error, Unauthorized):
+        # The words by which clients know that it is the token, not the repository.
+        return {"x-error-message": "Invalid credentials in Authorization header"}
+    code = HUB_CODES.get(type(error))
+    if code is None:
+        return {}
+    headers = {"x-error-code": code, "x-error-message": ascii(error.message)[1:-1]}
+    if "commit" in error.details:
+        # With it, clients remember that there is no such file, and do not ask again.
+        headers["x-repo-commit"] = error.details["commit"]
+    return headers
 
 
 async def _on_known(request: Request, error: Exception) -> Response:

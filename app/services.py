@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.stream import Hub
 from core.db import Database
 from core.doorbell import Doorbell
+from core.hub.hashes import HashIndex
 from core.settings import Settings
 from core.storage import Storage, open_storage
 
@@ -23,6 +24,7 @@ class Services:
     storage: Storage
     doorbell: Doorbell
     hub: Hub
+    hashes: HashIndex
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -35,10 +37,13 @@ class Services:
             s3_secret_key=settings.s3_secret_key,
             s3_region=settings.s3_region,
         )
-        return cls(settings, database, storage, Doorbell(settings.redis_url), Hub(database))
+        hashes = HashIndex(settings.home / "model-hashes.json")
+        doorbell = Doorbell(settings.redis_url)
+        return cls(settings, database, storage, doorbell, Hub(database), hashes)
 
     def close(self) -> None:
         """Close everything."""
+        self.hashes.close()
         self.doorbell.close()
         self.database.close()
 

@@ -1,6 +1,6 @@
 """Checkpoints: rows with a manifest, published after their bytes are stored."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import CheckpointNotFound
 from core.events import NewEvent
+from core.hub.tree import commit_id
 from core.ids import new_id
 from core.models import Checkpoint, Job
 from core.queue import Lease, record
@@ -20,7 +21,8 @@ Part = Literal["weights", "state"]
 STATE_FILES = frozenset(
     {"optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "trainer_state.json"}
 )
-"""What only a resume needs; everything else in a checkpoint is what users take home."""
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+"""Suffixes of files that run code when they are loaded; nobody takes those home."""
 
 
 MAX_LISTED = 100_000
@@ -38,7 +40,13 @@ class ManifestEntry:
 
 def part_of(path: str) -> Part:
     """Whether a file of a checkpoint is weights to take home or state to resume from."""
-    return "state" if path in STATE_FILES or path.startswith("rng_state") else "weights"
+    return "state" if path in STATE_FILES or path.endswith(PICKLES) else "weights"
+
+
+def revision_of(job_id: str, step: int, manifest: Iterable[ManifestEntry]) -> str:
+    """The commit that stands for these weights for ever: 40 hex digits."""
+    files = ((entry.path, entry.sha256) for entry in manifest if entry.part == "weights")
+    return commit_id(f"jobs/{job_id}.step-{step}", files)
 
 
 def checkpoint_prefix(job_id: str, attempt: int, step: int) -> str:
@@ -78,6 +86,7 @@ def publish_checkpoint(
         created_at=now,
         prefix=checkpoint_prefix(lease.job_id, lease.attempt, step),
         manifest=[asdict(entry) for entry in manifest],
+        revision=revision_of(lease.job_id, step, manifest),
         metrics=metrics,
         size_bytes=size,
     )

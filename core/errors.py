@@ -10,6 +10,7 @@
     |-- Forbidden            a right key that may not do this
     |-- NotFound             no such thing, or not yours
     |   |-- FileNotFound, JobNotFound, CheckpointNotFound, ModelNotFound
+    |   `-- RepositoryNotFound, RevisionNotFound, EntryNotFound
     |-- Conflict             two requests that exclude each other
     |   `-- IllegalTransition  an edge that the state machine does not have
     |-- LeaseLost            the attempt is no longer ours: stop, write nothing
@@ -118,6 +119,24 @@ class ModelNotFound(NotFound):
     """No such model."""
 
     code = "model_not_found"
+
+
+class RepositoryNotFound(NotFound):
+    """No such repository."""
+
+    code = "repository_not_found"
+
+
+class RevisionNotFound(NotFound):
+    """The repository has no such branch, tag or commit."""
+
+    code = "revision_not_found"
+
+
+class EntryNotFound(NotFound):
+    """This revision has no such file; `details` name the commit."""
+
+    code = "entry_not_found"
 
 
 class Conflict(TuneyardError):

@@ -197,6 +197,8 @@ class Checkpoint(Base):
     """Storage key that the manifest's paths are under."""
     manifest: Mapped[list[Any]]
     """[{path, size_bytes, sha256, part}]; part is `weights` to take home or `state` to resume."""
+    revision: Mapped[str]
+    """Commit of what there is to take home, for clients of the Hub: made of the manifest."""
     metrics: Mapped[dict[str, Any]]
     size_bytes: Mapped[int]
     is_corrupt: Mapped[bool] = mapped_column(default=False)

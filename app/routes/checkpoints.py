@@ -56,7 +56,7 @@ def get_checkpoint_file(
         services.storage,
         key=f"{checkpoint.prefix}/{entry.path}",
         size=entry.size_bytes,
-        sha256=entry.sha256,
+        tag=entry.sha256,
         filename=entry.path.rpartition("/")[2],
     )
 

@@ -102,7 +102,7 @@ def get_content(
         services.storage,
         key=file.storage_key,
         size=file.size_bytes,
-        sha256=file.sha256,
+        tag=file.sha256,
         filename=file.filename,
     )
 

@@ -20,9 +20,9 @@ WEIGHTS = {
     "model.safetensors": bytes(range(256)) * 100,
     "config.json": b"{}",
     "empty.txt": b"",
-    "one-block.bin": b"x" * 512,
+    "one-block.dat": b"x" * 512,
     "sub/folder/tokens.json": b"[]",
-    f"{'long-name-' * 20}.bin": b"long",
+    f"{'long-name-' * 20}.dat": b"long",
 }
 STATE = {"optimizer.pt": b"state" * 50, "trainer_state.json": b"{}"}
 FILES = WEIGHTS | STATE
