@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.nn import functional
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.trainer_callback import ExportableState
 from trl import SFTConfig, SFTTrainer
 
@@ -19,7 +19,7 @@ from worker.child.report import IGNORED, DataReport, count_tokens
 from worker.child.weights import mask_weightless
 
 ENTROPY_ROWS = 16
-"""Positions whose probabilities are held in memory together: what fits into a CPU's caches."""
+"""Positions whose probabilities are held in memory together."""
 
 LOSSLESS_PACKING = ("bfd_split", "wrapped")
 
@@ -57,19 +57,19 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
         """
         if return_outputs or not self._has_plain_loss():
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs["labels"]
         outputs = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False)
+        # Each position predicts the token after it, and the last one none.
+        labels = functional.pad(inputs["labels"], (0, 1), value=IGNORED)[:, 1:].reshape(-1)
+        logits = outputs.logits.view(-1, outputs.logits.size(-1))
+        log_probabilities = functional.log_softmax(logits, -1, dtype=torch.float32)
         if num_items_in_batch is None:
-            num_items_in_batch = (labels[:, 1:] != IGNORED).sum()
-        loss = ForCausalLMLoss(
-            outputs.logits,
-            labels,
-            vocab_size=outputs.logits.size(-1),
-            # A batch without anything to learn must give zero, not 0 / 0.
-            num_items_in_batch=torch.as_tensor(num_items_in_batch).clamp(min=1),
+            num_items_in_batch = (labels != IGNORED).sum()
+        total = functional.nll_loss(
+            log_probabilities, labels, ignore_index=IGNORED, reduction="sum"
         )
-        self._record_metrics(outputs.logits, inputs)
-        return loss
+        self._record_metrics(log_probabilities, labels, inputs)
+        # A batch without anything to learn must give zero, not 0 / 0.
+        return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
     def _has_plain_loss(self) -> bool:
         return (
@@ -80,16 +80,17 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
         )
 
     @torch.no_grad()
-    def _record_metrics(self, logits: torch.Tensor, inputs: dict[str, Any]) -> None:
+    def _record_metrics(
+        self, log_probabilities: torch.Tensor, labels: torch.Tensor, inputs: dict[str, Any]
+    ) -> None:
         """TRL's metrics, by TRL's definitions."""
         mode = "train" if self.model.training else "eval"
-        labels = inputs["labels"][:, 1:]
         mask = labels != IGNORED
         count = max(1, int(mask.sum()))
-        correct = ((logits[:, :-1].argmax(-1) == labels) & mask).sum()
+        correct = ((log_probabilities.argmax(-1) == labels) & mask).sum()
         metrics = self._metrics[mode]
         metrics["mean_token_accuracy"].append(correct.item() / count)
-        metrics["entropy"].append(_entropy_sum(logits[:, :-1], mask) / count)
+        metrics["entropy"].append(_entropy_sum(log_probabilities, mask) / count)
         if mode == "train":
             read = inputs.get("attention_mask")
             tokens = inputs["input_ids"].numel() if read is None else int(read.sum())
@@ -218,10 +219,12 @@ def _effective_batch_size(args: TrainingArguments) -> int:
     return int(args.train_batch_size * args.gradient_accumulation_steps * args.world_size)
 
 
-def _entropy_sum(logits: torch.Tensor, mask: torch.Tensor) -> float:
+def _entropy_sum(log_probabilities: torch.Tensor, mask: torch.Tensor) -> float:
     """Sum of the entropies, in nats, of the predictions at the masked positions."""
     total = 0.0
-    for rows in torch.split(logits[mask], ENTROPY_ROWS):
-        log_probabilities = rows.float().log_softmax(-1)
-        total -= (log_probabilities.exp() * log_probabilities).sum().item()
+    # A few at a time: what fits into a CPU's caches.
+    for rows, counted in zip(
+        log_probabilities.split(ENTROPY_ROWS), mask.split(ENTROPY_ROWS), strict=True
+    ):
+        total -= (rows.exp().mul_(rows).sum(-1) * counted).sum().item()
     return total
