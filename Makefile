@@ -33,7 +33,7 @@ up: install ## start the service; Ctrl-C stops it
 	@$(BIN)/tuneyard up
 
 test: install ## run all tests (CI=true makes a missing tool a failure)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install ## formatting, lint, types, layers, migrations
 	@$(BIN)/ruff format --check .

@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = _env(
         "TUNEYARD_DEVICE", "Where to train: auto takes CUDA where there is one.", default="auto"
     )
+    sandbox: Literal["auto", "required", "off"] = _env(
+        "TUNEYARD_SANDBOX",
+        "Whether the kernel keeps training children from all but their own files and the network: "
+        "auto where it can, required refuses to work without, off.",
+        default="auto",
+    )
     lease_seconds: float = _env(
         "LEASE_SECONDS",
         "A worker that was silent for so long has lost its jobs to the others.",

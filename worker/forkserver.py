@@ -89,6 +89,8 @@ def child_environment(*, scratch: Path, devices: str | None = None) -> dict[str,
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
     environment |= {
         "HOME": str(scratch),
+        # Else libraries look the user up in files that a sandboxed child cannot read.
+        "USER": "tuneyard",
         "TMPDIR": str(temporary),
         "HF_HOME": str(scratch / "huggingface"),
         # The forkserver finds this code here, whatever folder the worker was started in.

@@ -7,7 +7,9 @@ from typing import Any
 
 import psutil
 
+from core.errors import SettingsError
 from core.settings import Settings
+from worker.child.sandbox import landlock_version
 
 REPORTED_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets")
 
@@ -35,11 +37,24 @@ def oom_kills() -> int:
     return int(fields.get("oom_kill", 0))
 
 
+def is_sandboxed(settings: Settings) -> bool:
+    """Whether children get walls; SettingsError when they must and this kernel has none."""
+    can = landlock_version() > 0
+    if settings.sandbox == "required" and not can:
+        raise SettingsError(
+            "TUNEYARD_SANDBOX: required, and the kernel of this machine has no Landlock. "
+            "Linux 5.13 and later has it; a container may have to allow it.",
+            param="TUNEYARD_SANDBOX",
+        )
+    return can and settings.sandbox != "off"
+
+
 def machine_facts(settings: Settings) -> dict[str, Any]:
     """As the worker reports it to the service."""
     return {
         "device": training_device(settings),
         "cpus": usable_cpus(),
+        "is_sandboxed": is_sandboxed(settings),
         "memory_bytes": psutil.virtual_memory().total,
         "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
     }

@@ -30,7 +30,7 @@ from worker.forkserver import ChildHandle, start_child
 from worker.inputs import InputError, Inputs, Interrupted
 from worker.lease import LeaseKeeper
 from worker.loglines import LineSplitter
-from worker.machine import oom_kills, training_device, usable_cpus
+from worker.machine import is_sandboxed, oom_kills, training_device, usable_cpus
 from worker.publisher import Finished, Publisher
 from worker.recorder import Recorder
 from worker.watchdog import Watchdog
@@ -122,8 +122,12 @@ class Supervisor:
                 slots = self._settings.worker_slots
                 threads = max(1, usable_cpus() // slots)
                 device = training_device(self._settings)
-                seconds = self._settings.lease_seconds
-                return order | {"threads": threads, "device": device, "lease_seconds": seconds}
+                return order | {
+                    "threads": threads,
+                    "device": device,
+                    "lease_seconds": self._settings.lease_seconds,
+                    "is_sandboxed": is_sandboxed(self._settings),
+                }
 
     def _train(self, order: dict[str, Any]) -> None:
         self._child = start_child(order)

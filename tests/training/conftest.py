@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from examples.tiny_model import make_tiny_model, write_chat, write_pydoc_text
+from worker.child.sandbox import landlock_version
 from worker.forkserver import child_environment, warm
 
 OrderFactory = Callable[..., dict[str, Any]]
@@ -78,6 +79,7 @@ def make_order(
             "scratch": str(scratch),
             "threads": 2,
             "device": "cpu",
+            "is_sandboxed": landlock_version() > 0,
         }
         return order | fields
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -28,11 +29,12 @@ from worker.child.failure import StoppedBeforeTraining, explain
 from worker.child.link import SupervisorLink
 from worker.child.memory import limit_memory, peak_memory_bytes
 from worker.child.order import Order
+from worker.child.sandbox import enter_sandbox
 from worker.child.trainer import JobTrainer
 
 PR_SET_PDEATHSIG = 1
-PR_SET_NO_NEW_PRIVS = 38
 OOM_SCORE = "500"
+SHARED_MEMORY = "/dev/shm"
 
 
 def run(control: Connection, log: Connection) -> None:
@@ -160,7 +162,6 @@ def _leave_the_nest(log: Connection) -> None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     # When memory runs out the kernel is to end the child, not the worker.
     Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
 
@@ -174,8 +175,22 @@ def _settle_in(order: Order) -> None:
     torch.set_num_threads(order.threads)
     if order.memory_bytes is not None:
         limit_memory(order.memory_bytes, order.device)
+    if order.is_sandboxed and order.training.get("dataloader_num_workers"):
+        _place_sockets()
     temporary = order.scratch / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
     # Data loader processes are forks of this one, not of the forkserver.
     multiprocessing.set_start_method("fork", force=True)
+    if order.is_sandboxed:
+        enter_sandbox(readable=order.inputs, writable=order.scratch)
+
+
+def _place_sockets() -> None:
+    """Let workers of the data loader hand tensors over from inside the walls.
+
+    The forkserver's folder is outside, and the names of sockets in scratch could be too long.
+    """
+    multiprocessing.current_process()._config.pop("tempdir")  # type: ignore[attr-defined]
+    tempfile.tempdir = SHARED_MEMORY
+    util.get_temp_dir()  # removes it at exit

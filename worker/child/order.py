@@ -54,3 +54,17 @@ class Order(_Strict):
     """What this process may hold in memory, on the device that it trains on; null: all there is."""
     lease_seconds: float = 60.0
     """A supervisor that was silent for so long is gone."""
+    is_sandboxed: bool = False
+    """Whether the child gives up everything on this machine that the order does not name."""
+
+    @property
+    def inputs(self) -> list[Path]:
+        """What the child reads, without the links that lead there.
+
+        A model of the Hub's cache is a folder of links to files beside it.
+        """
+        folders = [self.model_dir, self.adapter_dir, self.resume_from, self.train.path]
+        folders.append(self.eval.path if self.eval is not None else None)
+        named = [folder.resolve() for folder in folders if folder is not None]
+        linked = [file.resolve() for file in self.model_dir.iterdir() if file.is_symlink()]
+        return named + linked

@@ -223,8 +223,7 @@ def _entropy_sum(log_probabilities: torch.Tensor, mask: torch.Tensor) -> float:
     """Sum of the entropies, in nats, of the predictions at the masked positions."""
     total = 0.0
     # A few at a time: what fits into a CPU's caches.
-    for rows, counted in zip(
-        log_probabilities.split(ENTROPY_ROWS), mask.split(ENTROPY_ROWS), strict=True
-    ):
+    pieces = (torch.split(each, ENTROPY_ROWS) for each in (log_probabilities, mask))
+    for rows, counted in zip(*pieces, strict=True):
         total -= (rows.exp().mul_(rows).sum(-1) * counted).sum().item()
     return total
