@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from app import problems
 from app.middleware import NulMiddleware, RequestIdMiddleware, TooLargeMiddleware
-from app.routes import catalog, checkpoints, files, health, hub, jobs, watching
+from app.routes import catalog, checkpoints, files, health, hub, jobs, plan, watching
 from app.security import SecurityMiddleware
 from app.services import Services
 from app.stopping import on_stop_signal
@@ -60,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for router in (
         files.make_router(settings.max_upload_bytes),
+        plan.router,
         jobs.router,
         watching.router,
         checkpoints.router,

@@ -177,6 +177,10 @@ class JobObject(BaseModel):
     resolved: dict[str, Any] | None
     """What the trainer really used, and facts of the model, once it is loaded."""
     data_report: dict[str, Any] | None
+    plan: dict[str, Any] | None
+    """What was predicted before the job ran, with the choice made for "auto" and its reasons."""
+    measured: dict[str, Any] | None
+    """What the finished attempt took, under the same names."""
     cancel_requested_at: int | None
     pause_requested_at: int | None
 
@@ -225,6 +229,8 @@ class JobObject(BaseModel):
             else None,
             resolved=job.resolved,
             data_report=job.data_report,
+            plan=job.plan,
+            measured=job.measured,
             cancel_requested_at=unix(job.cancel_requested_at),
             pause_requested_at=unix(job.pause_requested_at),
         )

@@ -11,6 +11,7 @@ from app.stream import Hub
 from core.db import Database
 from core.doorbell import Doorbell
 from core.hub.hashes import HashIndex
+from core.plan.reader import FactsReader
 from core.settings import Settings
 from core.storage import Storage, open_storage
 
@@ -25,6 +26,7 @@ class Services:
     doorbell: Doorbell
     hub: Hub
     hashes: HashIndex
+    facts: FactsReader
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -39,7 +41,10 @@ class Services:
         )
         hashes = HashIndex(settings.home / "model-hashes.json")
         doorbell = Doorbell(settings.redis_url)
-        return cls(settings, database, storage, doorbell, Hub(database), hashes)
+        facts = FactsReader(
+            settings.model_roots, hf_endpoint=settings.hf_endpoint, hf_token=settings.hf_token
+        )
+        return cls(settings, database, storage, doorbell, Hub(database), hashes, facts)
 
     def close(self) -> None:
         """Close everything."""

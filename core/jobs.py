@@ -51,6 +51,7 @@ def submit_job(
         labels=spec.metadata,
         priority=spec.priority,
         max_attempts=resolved.max_attempts,
+        plan=resolved.plan,
         created_at=now,
         queued_at=now,
         event_seq=0,

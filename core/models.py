@@ -137,6 +137,10 @@ class Job(Base):
     resolved: Mapped[dict[str, Any] | None]
     """The trainer's own arguments and model facts, as it reported them."""
     data_report: Mapped[dict[str, Any] | None]
+    plan: Mapped[dict[str, Any] | None]
+    """The option that was taken, what "auto" became and why; null where nothing was predicted."""
+    measured: Mapped[dict[str, Any] | None]
+    """What the newest finished attempt took, under the plan's names."""
     error: Mapped[dict[str, Any] | None]
     """{code, message, param} of the failure; null unless failed."""
 
@@ -205,6 +209,30 @@ class Checkpoint(Base):
     """Set when a resume found bytes that do not match the manifest."""
 
     __table_args__ = (Index("ix_checkpoints_step", "job_id", "step", unique=True),)
+
+
+class PlanOutcome(Base):
+    """What was predicted for an attempt that finished, and what it took. Outlives the job."""
+
+    __tablename__ = "plan_outcomes"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+    worker: Mapped[str]
+    family: Mapped[str]
+    method: Mapped[str]
+    raw_memory_bytes: Mapped[int]
+    """By the model alone, before earlier runs corrected it."""
+    predicted_memory_bytes: Mapped[int]
+    measured_memory_bytes: Mapped[int | None]
+    raw_seconds_per_step: Mapped[float]
+    predicted_seconds_per_step: Mapped[float]
+    measured_seconds_per_step: Mapped[float | None]
+    predicted_disk_bytes: Mapped[int]
+    measured_disk_bytes: Mapped[int]
+
+    __table_args__ = (Index("ix_plan_outcomes_kind", "family", "method", "created_at"),)
 
 
 class Worker(Base):

@@ -19,6 +19,7 @@ from core.errors import LeaseLost
 from core.events import NewEvent
 from core.jobs import add_events, transition
 from core.models import Attempt, Job
+from core.plan.experience import Measured, note_outcome
 from core.refit import refit
 from core.states import EventKind, FailureReason, JobStatus, Level, Outcome
 
@@ -162,6 +163,7 @@ def succeed_attempt(
     now: datetime,
     trained_tokens: int | None,
     peak_memory_bytes: int | None,
+    seconds_per_step: float | None = None,
 ) -> None:
     """End the job well. Its last checkpoint must have been published before.
 
@@ -173,6 +175,10 @@ def succeed_attempt(
         return
     model = f"jobs/{job.id}"
     _close(session, lease, Outcome.SUCCEEDED, now=now, peak_memory_bytes=peak_memory_bytes)
+    measured = Measured(peak_memory_bytes, seconds_per_step)
+    values = note_outcome(
+        session, job, worker=_attempt(session, lease).worker, measured=measured, now=now
+    )
     transition(
         session,
         job,
@@ -182,6 +188,7 @@ def succeed_attempt(
         data={"fine_tuned_model": model},
         held_by=lease.token,
         fine_tuned_model=model,
+        measured=values,
         trained_tokens=trained_tokens,
         step=job.total_steps or job.step,
     )

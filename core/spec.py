@@ -97,6 +97,8 @@ class JobSpec(_Strict):
     integrations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
     """Accepted empty: trackers are not connected."""
     resources: Resources | None = None
+    effective_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Rows of one optimizer step; how they are split is left open."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """Higher is run first."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
@@ -140,6 +142,8 @@ class ResolvedSpec:
     seed: int
     max_attempts: int
     warnings: tuple[str, ...]
+    plan: dict[str, Any] | None = None
+    """The option taken, and what "auto" became; null where nothing was predicted."""
 
 
 def parse_spec(body: Mapping[str, Any]) -> JobSpec:

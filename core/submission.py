@@ -1,5 +1,6 @@
 """From a request to a job that can run: every reference looked up, every argument checked."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,33 @@ from sqlalchemy.orm import Session
 from core.arguments import check_peft, check_quantization, check_training
 from core.base_model import parse_model, pin_model
 from core.dataset import FileReport, check_usable
-from core.errors import InvalidArgument, InvalidFile, InvalidState
+from core.db import database_now
+from core.errors import (
+    Invalid,
+    InvalidArgument,
+    InvalidFile,
+    InvalidState,
+    NotFound,
+    Unavailable,
+)
 from core.files import get_file
 from core.jobs import DEFAULT_PROJECT
-from core.models import Job
+from core.models import File, Job
+from core.plan.planner import PlanRequest, decide, plan
+from core.plan.reader import FactsReader
 from core.refit import effective_batch
 from core.spec import JobSpec, ResolvedSpec, parse_spec
 from core.states import JobStatus
 from core.template import compile_template
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SEED = 42
 """SFTConfig's own default."""
 BASE_LEARNING_RATE = 2e-5
 """SFTConfig's default; OpenAI's learning_rate_multiplier is a factor on it."""
 BASE_LORA_LEARNING_RATE = 2e-4
+EFFECTIVE_BATCH = "effective_batch_size"
 
 
 def resolve_spec(
@@ -31,27 +45,80 @@ def resolve_spec(
     *,
     model_roots: Sequence[Path],
     max_attempts: int,
+    reader: FactsReader,
     project_id: str = DEFAULT_PROJECT,
 ) -> ResolvedSpec:
     """Check everything about a request that can be known before a worker sees it."""
+    request, warnings = _checked(session, spec, model_roots, project_id)
+    decision = decide(session, request, reader, now=database_now(session))
+    return ResolvedSpec(
+        training=decision.training,
+        base_model=request.base_model,
+        seed=_seed(spec, decision.training),
+        max_attempts=spec.max_attempts or max_attempts,
+        warnings=(*warnings, *decision.warnings),
+        plan=decision.taken,
+    )
+
+
+def fetch_facts(spec: JobSpec, reader: FactsReader) -> None:
+    """Ask the Hub about the model of a request that leaves something to the plan.
+
+    A Hub that is away is no reason to refuse a job: its plan then says what it could not read.
+    """
+    openai = spec.openai_hyperparameters
+    given = (*spec.training.values(), openai.n_epochs, openai.batch_size)
+    if "auto" not in given and spec.effective_batch_size is None:
+        return
+    try:
+        reader.prefetch(spec.model)
+    except (Invalid, NotFound, Unavailable) as error:
+        logger.info("no plan for %s: %s", spec.model, error.message)
+
+
+def plan_spec(
+    session: Session,
+    spec: JobSpec,
+    *,
+    model_roots: Sequence[Path],
+    reader: FactsReader,
+    project_id: str = DEFAULT_PROJECT,
+) -> dict[str, Any]:
+    """What a request would take, checked as `resolve_spec` does."""
+    request, warnings = _checked(session, spec, model_roots, project_id)
+    answer = plan(session, request, reader, now=database_now(session))
+    return answer | {"warnings": [*warnings, *answer["warnings"]]}
+
+
+def _checked(
+    session: Session, spec: JobSpec, model_roots: Sequence[Path], project_id: str
+) -> tuple[PlanRequest, list[str]]:
+    """The request with everything looked up, "auto" still in it, and warnings."""
     _check_method(spec)
-    checked = check_training(spec.training)
+    given, effective = _effective_batch(spec)
+    checked = check_training(given)
     warnings = list(checked.warnings)
     if spec.peft is not None:
         warnings += check_peft(spec.peft).warnings
     if spec.quantization is not None:
         warnings += check_quantization(spec.quantization).warnings
-    training = _without_auto(_with_hyperparameters(spec, checked.values))
+    training = _with_hyperparameters(spec, checked.values)
     _check_evaluation(spec, training)
     base_model = pin_model(session, spec.model, model_roots=model_roots, project_id=project_id)
-    _check_data(session, spec, training, project_id)
-    return ResolvedSpec(
+    file = _check_data(session, spec, training, project_id)
+    _seed(spec, training)
+    request = PlanRequest(
         training=training,
         base_model=base_model,
-        seed=_seed(spec, training),
-        max_attempts=spec.max_attempts or max_attempts,
-        warnings=tuple(warnings),
+        peft=spec.peft,
+        quantization=spec.quantization,
+        memory_bytes=spec.resources.memory if spec.resources else None,
+        effective_batch_size=effective,
+        file=file,
+        has_evaluation=spec.has_validation_data,
+        project_id=project_id,
     )
+    return request, warnings
 
 
 def retry_spec(job: Job, training: Mapping[str, Any]) -> JobSpec:
@@ -64,7 +131,7 @@ def retry_spec(job: Job, training: Mapping[str, Any]) -> JobSpec:
             f"Job {job.id} is {job.status}; only a failed or cancelled job can be retried."
         )
     body = dict(job.spec)
-    for name in ("method", "hyperparameters"):
+    for name in ("method", "hyperparameters", EFFECTIVE_BATCH):
         body.pop(name, None)
     body["training"] = {**job.training, **training}
     if effective_batch(body["training"]) != effective_batch(job.training):
@@ -107,7 +174,7 @@ def _with_hyperparameters(spec: JobSpec, training: Mapping[str, Any]) -> dict[st
     }
     merged = dict(training)
     for name, (theirs, value) in mapped.items():
-        if value is None or value == "auto":
+        if value is None:
             continue
         if name in training:
             raise InvalidArgument(
@@ -118,9 +185,23 @@ def _with_hyperparameters(spec: JobSpec, training: Mapping[str, Any]) -> dict[st
     return merged
 
 
-def _without_auto(training: Mapping[str, Any]) -> dict[str, Any]:
-    """`"auto"` leaves the choice to the trainer's default."""
-    return {name: value for name, value in training.items() if value != "auto"}
+def _effective_batch(spec: JobSpec) -> tuple[dict[str, Any], int | None]:
+    """The trainer's arguments, and the effective batch, which is also understood among them."""
+    training, effective = dict(spec.training), spec.effective_batch_size
+    if EFFECTIVE_BATCH not in training:
+        return training, effective
+    value = training.pop(EFFECTIVE_BATCH)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65_536:
+        raise InvalidArgument(
+            f"{EFFECTIVE_BATCH} must be a whole number from 1 to 65536.",
+            param=f"training.{EFFECTIVE_BATCH}",
+        )
+    if effective not in (None, value):
+        raise InvalidArgument(
+            f"{EFFECTIVE_BATCH} and training.{EFFECTIVE_BATCH} differ; give one.",
+            param=EFFECTIVE_BATCH,
+        )
+    return training, value
 
 
 def _check_evaluation(spec: JobSpec, training: dict[str, Any]) -> None:
@@ -143,7 +224,9 @@ def _seed(spec: JobSpec, training: Mapping[str, Any]) -> int:
 
 def _check_data(
     session: Session, spec: JobSpec, training: Mapping[str, Any], project_id: str
-) -> None:
+) -> File | None:
+    """The training file, after a look at what both files hold; None for a Hub dataset."""
+    found: dict[str, File] = {}
     template = compile_template(spec.template) if spec.template is not None else None
     text_field = training.get("dataset_text_field")
     for param in ("training_file", "validation_file"):
@@ -161,3 +244,5 @@ def _check_data(
         check_usable(report, text_field=text_field, template=template is not None, param=param)
         if template is not None and report.sample is not None:
             template.render(report.sample)
+        found[param] = file
+    return found.get("training_file")

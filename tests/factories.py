@@ -1,18 +1,30 @@
 """Objects for tests: plain functions that take the session first, with defaults for the rest."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from core.jobs import submit_job
 from core.models import Job
+from core.plan.reader import FactsReader
 from core.queue import Lease, RetryPolicy, claim_job
 from core.spec import ResolvedSpec, parse_spec
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 POLICY = RetryPolicy(max_lost_attempts=3, backoff_seconds=5)
 LEASE_SECONDS = 60.0
+
+
+NOWHERE = "http://127.0.0.1:9"
+"""Nobody listens there."""
+
+
+def facts_reader(model_roots: Sequence[Path]) -> FactsReader:
+    """A reader of model facts without a Hub."""
+    return FactsReader(model_roots, hf_endpoint=NOWHERE)
 
 
 def later(seconds: float) -> datetime:

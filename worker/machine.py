@@ -11,6 +11,7 @@ from core.errors import SettingsError
 from core.settings import Settings
 from worker.child.sandbox import landlock_version
 
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 REPORTED_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets")
 
 
@@ -49,12 +50,22 @@ def is_sandboxed(settings: Settings) -> bool:
     return can and settings.sandbox != "off"
 
 
+def has_bfloat16(settings: Settings) -> bool:
+    """Whether the CPU multiplies in bfloat16; of a GPU it is not known before torch is loaded."""
+    path = Path("/proc/cpuinfo")
+    if training_device(settings) != "cpu" or not path.exists():
+        return False
+    flags = next((line for line in path.read_text().splitlines() if line.startswith("flags")), "")
+    return bool(BFLOAT16_FLAGS & set(flags.split()))
+
+
 def machine_facts(settings: Settings) -> dict[str, Any]:
     """As the worker reports it to the service."""
     return {
         "device": training_device(settings),
         "cpus": usable_cpus(),
         "is_sandboxed": is_sandboxed(settings),
+        "bf16": has_bfloat16(settings),
         "memory_bytes": psutil.virtual_memory().total,
         "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
     }

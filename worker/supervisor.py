@@ -297,6 +297,7 @@ class Supervisor:
                 now=now,
                 trained_tokens=self._trained_tokens,
                 peak_memory_bytes=ending.get("peak_memory_bytes"),
+                seconds_per_step=ending.get("seconds_per_step"),
             )
         )
 

@@ -22,7 +22,7 @@ from core.jobs import (
 )
 from core.models import Job
 from core.spec import JobSpec, RetryBody, parse_spec, retry_changes
-from core.submission import resolve_spec, retry_spec
+from core.submission import fetch_facts, resolve_spec, retry_spec
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
@@ -44,9 +44,14 @@ _RETRY_BODY = {
 def create_job(session: WriteSession, services: ServicesDep, body: JsonObject) -> JobObject:
     """Create a fine-tuning job; everything that can be checked now is checked now."""
     spec = parse_spec(body)
+    fetch_facts(spec, services.facts)
     settings = services.settings
     resolved = resolve_spec(
-        session, spec, model_roots=settings.model_roots, max_attempts=settings.max_attempts
+        session,
+        spec,
+        model_roots=settings.model_roots,
+        max_attempts=settings.max_attempts,
+        reader=services.facts,
     )
     now = database_now(session)
     job = submit_job(session, spec, resolved, now=now, ring=services.doorbell.ring)
@@ -110,7 +115,11 @@ def retry(
     settings, job = services.settings, get_job(session, job_id)
     spec = retry_spec(job, retry_changes(body))
     resolved = resolve_spec(
-        session, spec, model_roots=settings.model_roots, max_attempts=settings.max_attempts
+        session,
+        spec,
+        model_roots=settings.model_roots,
+        max_attempts=settings.max_attempts,
+        reader=services.facts,
     )
     now = database_now(session)
     again = submit_job(

@@ -16,6 +16,7 @@ from core.spec import parse_spec
 from core.storage import Storage
 from core.submission import resolve_spec
 from examples.tiny_model import make_tiny_model, write_pydoc_text
+from tests.factories import facts_reader
 from worker.forkserver import child_environment, warm
 from worker.runtime import Runtime
 
@@ -91,7 +92,11 @@ class Bench:
         spec = parse_spec({**body, "training": training})
         with self.database.write() as session:
             resolved = resolve_spec(
-                session, spec, model_roots=self.settings.model_roots, max_attempts=3
+                session,
+                spec,
+                model_roots=self.settings.model_roots,
+                max_attempts=3,
+                reader=facts_reader(self.settings.model_roots),
             )
             now = database_now(session)
             return submit_job(session, spec, resolved, now=now, ring=lambda: None)

@@ -24,6 +24,7 @@ from core.jobs import (
 from core.models import Attempt, Event
 from core.states import EventKind, JobStatus, Outcome
 from core.submission import resolve_spec, retry_spec
+from tests.factories import facts_reader
 from tests.worker.conftest import Bench
 from worker.runtime import Runtime
 
@@ -467,7 +468,9 @@ def test_a_retried_job_goes_on_from_the_last_checkpoint(bench: Bench) -> None:
         spec = retry_spec(get_job(session, failed.id), {"max_steps": reached + 3})
         spec = spec.model_copy(update={"max_seconds": None})
         roots = bench.settings.model_roots
-        resolved = resolve_spec(session, spec, model_roots=roots, max_attempts=3)
+        resolved = resolve_spec(
+            session, spec, model_roots=roots, max_attempts=3, reader=facts_reader(roots)
+        )
         now = database_now(session)
         again = submit_job(session, spec, resolved, now=now, ring=lambda: None, retry_of=failed.id)
 

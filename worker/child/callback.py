@@ -2,7 +2,9 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
+from statistics import median
 from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -27,6 +29,7 @@ METRICS = {
 """The trainer's names of what it logs, and ours; all else stays with the trainer."""
 
 PROGRESS_SECONDS = 0.25
+STEPS_TIMED = 1000
 
 
 class Record(Protocol):
@@ -51,12 +54,19 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._must_save = must_save
         self._saved_step = -1
         self._progress_at = -math.inf
+        self._step_began_at = 0.0
+        self._step_seconds: deque[float] = deque(maxlen=STEPS_TIMED)
         self._train_metrics: dict[str, float] = {}
         self._valid_metrics: dict[str, float] = {}
 
     def metrics_at_save(self) -> dict[str, float]:
         """The newest metrics of training, and those of an evaluation at this very step."""
         return self._train_metrics | self._valid_metrics
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """The time of a step, data and saving apart: the median of the newest ones."""
+        return median(self._step_seconds) if self._step_seconds else None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -70,12 +80,14 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """What was evaluated before belongs to another step."""
         self._valid_metrics = {}
+        self._step_began_at = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Report the step, and end here if asked to."""
         now = time.monotonic()
+        self._step_seconds.append(now - self._step_began_at)
         if now - self._progress_at >= PROGRESS_SECONDS or state.global_step >= state.max_steps:
             self._progress_at = now
             self._record("progress", step=state.global_step, total_steps=state.max_steps)

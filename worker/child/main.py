@@ -72,6 +72,7 @@ class Child:
             step=step,
             total_steps=total_steps,
             stopped=step < total_steps,
+            seconds_per_step=self._callback.seconds_per_step,
             peak_memory_bytes=peak_memory_bytes(self._order.device),
         )
         return 0

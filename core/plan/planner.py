@@ -1,0 +1,361 @@
+"""Plans a checked request: the options, the verdict of each worker, what "auto" becomes."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.errors import InvalidArgument, TuneyardError
+from core.jobs import DEFAULT_PROJECT
+from core.model_facts import ModelFacts
+from core.models import File, Worker
+from core.plan.amount import Amount, Course, choose_epochs, course_of
+from core.plan.batch import AUTO, batch_of
+from core.plan.experience import learned
+from core.plan.fit import margin_of, smallest_change
+from core.plan.memory import FLOAT, OPTIMIZER_BYTES, trained_parameters
+from core.plan.options import Option, all_options, best_option, make_option
+from core.plan.reader import FactsReader
+from core.plan.settings import TrainSettings, settings_of
+from core.refit import ACCUMULATION, CHECKPOINTING, MICRO_BATCH
+from core.workers import list_workers
+
+ALIVE_SECONDS = 120.0
+"""A worker that was silent for longer is not planned for."""
+DEFAULT_SAVE_STEPS = 500
+LEARNING_RATES = {"full": 2e-5, "adapters": 2e-4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """A checked request; "auto" is still in `training`."""
+
+    training: Mapping[str, Any]
+    base_model: str
+    peft: Mapping[str, Any] | None = None
+    quantization: Mapping[str, Any] | None = None
+    memory_bytes: int | None = None
+    effective_batch_size: int | None = None
+    file: File | None = None
+    has_evaluation: bool = False
+    project_id: str = DEFAULT_PROJECT
+
+
+@dataclass(slots=True)
+class Decision:
+    """The trainer's arguments without "auto", and the plan that they follow from."""
+
+    training: dict[str, Any]
+    taken: dict[str, Any] | None = None
+    answer: dict[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def decide(
+    session: Session, request: PlanRequest, reader: FactsReader, *, now: datetime
+) -> Decision:
+    """The plan of a job. A model that cannot be read leaves "auto" to the trainer's defaults."""
+    try:
+        facts = reader.read(session, request.base_model, project_id=request.project_id)
+    except TuneyardError as error:
+        return _unplanned(request, error.message)
+    return _Planner(session, request, facts, now).decide()
+
+
+def plan(
+    session: Session, request: PlanRequest, reader: FactsReader, *, now: datetime
+) -> dict[str, Any]:
+    """The plan for people; raises where `decide` would do without one."""
+    facts = reader.read(session, request.base_model, project_id=request.project_id)
+    answer = _Planner(session, request, facts, now).decide().answer
+    assert answer is not None
+    return answer
+
+
+def _unplanned(request: PlanRequest, why: str) -> Decision:
+    training = {name: value for name, value in request.training.items() if value != AUTO}
+    is_asked = AUTO in request.training.values() or request.effective_batch_size is not None
+    if request.effective_batch_size is not None:
+        batch = batch_of(request.training, request.effective_batch_size)
+        split = next(split for split in batch.splits if split[0] <= 8 or len(batch.splits) == 1)
+        training |= dict(zip((MICRO_BATCH, ACCUMULATION), split, strict=True))
+    text = f'"auto" is left to the trainer\'s defaults, since nothing could be planned: {why}'
+    return Decision(training, warnings=[text] if is_asked else [])
+
+
+class _Planner:
+    def __init__(self, session: Session, request: PlanRequest, facts: ModelFacts, now: datetime):
+        self._request = request
+        self._facts = facts
+        self._amount = Amount.of(request.file)
+        self._reasons: dict[str, str] = {}
+        self._warnings: list[str] = []
+        alive = now - timedelta(seconds=ALIVE_SECONDS)
+        self._workers = [w for w in list_workers(session) if w.heartbeat_at >= alive]
+        self._training = self._without_simple_autos()
+        self._batch = batch_of(request.training, request.effective_batch_size)
+        self._settings = self._make_settings()
+        first = self._workers[0] if self._workers else None
+        self._cpus = _cpus(first)
+        self._experience = learned(
+            session,
+            family=facts.family,
+            method=self._settings.method,
+            worker=first.name if first else None,
+        )
+        self._limit = self._find_limit()
+
+    def decide(self) -> Decision:
+        options = all_options(
+            self._facts, self._settings, cpus=self._cpus, experience=self._experience
+        )
+        taken = self._take()
+        self._settle(taken)
+        course = course_of(
+            self._amount,
+            self._training,
+            effective=self._batch.effective,
+            length=self._settings.length,
+        )
+        self._warn(taken)
+        answer = self._answer(options, taken, course)
+        return Decision(self._training, self._on_job(taken, answer), answer, self._warnings)
+
+    def _without_simple_autos(self) -> dict[str, Any]:
+        """All that "auto" means apart from the split."""
+        given = self._request.training
+        training = {name: value for name, value in given.items() if value != AUTO}
+        if given.get("learning_rate") == AUTO:
+            kind = "full" if self._request.peft is None else "adapters"
+            training["learning_rate"] = LEARNING_RATES[kind]
+            self._reasons["learning_rate"] = (
+                "usual for all weights" if kind == "full" else "usual for LoRA"
+            )
+        if given.get("num_train_epochs") == AUTO:
+            epochs, why = choose_epochs(self._amount)
+            training["num_train_epochs"], self._reasons["num_train_epochs"] = epochs, why
+        if given.get("bf16") == AUTO:
+            can = bool(self._workers) and all(w.facts.get("bf16") for w in self._workers)
+            training["bf16"] = can and not given.get("fp16", False)
+            self._reasons["bf16"] = (
+                "every worker computes in bfloat16"
+                if can
+                else "not every worker is known to compute in bfloat16"
+            )
+        return training
+
+    def _make_settings(self) -> TrainSettings:
+        request, facts = self._request, self._facts
+        length = request.training.get("max_length")
+        if isinstance(length, int) and facts.positions is not None and length > facts.positions:
+            raise InvalidArgument(
+                f"max_length is {length}, but {facts.model} reads at most {facts.positions} "
+                "tokens.",
+                param="training.max_length",
+            )
+        micro_batch, accumulation = self._batch.splits[0]
+        split = {MICRO_BATCH: micro_batch, ACCUMULATION: accumulation}
+        settings = settings_of(
+            facts,
+            self._training | split,
+            peft=request.peft,
+            quantization=request.quantization,
+            has_evaluation=request.has_evaluation,
+        )
+        is_cuda = any(worker.facts.get("device") == "cuda" for worker in self._workers)
+        return dataclasses.replace(
+            settings,
+            length=settings.length
+            if request.training.get("packing")
+            else self._amount.cut(settings.length),
+            device="cuda" if is_cuda else "cpu",
+        )
+
+    def _find_limit(self) -> int | None:
+        rooms = [room for room in map(self._room, self._workers) if room is not None]
+        if self._request.memory_bytes is not None:
+            rooms.append(self._request.memory_bytes)
+        return min(rooms, default=None)
+
+    def _room(self, worker: Worker) -> int | None:
+        """Bytes that one job may take on a worker; None where it does not say."""
+        on_device = (
+            "device_memory_bytes" if worker.facts.get("device") == "cuda" else "memory_bytes"
+        )
+        total = worker.facts.get(on_device)
+        return int(total) // worker.slots if total else None
+
+    def _take(self) -> Option:
+        """The option of the job: the best that the request leaves open."""
+        asked = self._request.training.get(CHECKPOINTING)
+        if isinstance(asked, bool):
+            modes = [asked]
+        else:
+            modes = [False, True] if asked == AUTO or self._batch.is_open else [False]
+        candidates = [
+            make_option(
+                self._facts,
+                dataclasses.replace(
+                    self._settings,
+                    micro_batch=micro_batch,
+                    accumulation=accumulation,
+                    checkpointing=checkpointing,
+                ),
+                cpus=self._cpus,
+                experience=self._experience,
+            )
+            for micro_batch, accumulation in self._batch.splits
+            for checkpointing in modes
+        ]
+        return best_option(candidates, self._limit)
+
+    def _settle(self, taken: Option) -> None:
+        """Write the choice into the trainer's arguments, with its reason."""
+        given, settings = self._request.training, taken.settings
+        why = self._why(taken)
+        if self._batch.is_open:
+            self._training[MICRO_BATCH] = settings.micro_batch
+            self._training[ACCUMULATION] = settings.accumulation
+            self._reasons[MICRO_BATCH] = self._reasons[ACCUMULATION] = why
+        if given.get(CHECKPOINTING) == AUTO or (self._batch.is_open and settings.checkpointing):
+            self._training[CHECKPOINTING] = settings.checkpointing
+            self._reasons["gradient_checkpointing"] = why
+
+    def _why(self, taken: Option) -> str:
+        if self._limit is None:
+            return "the fastest by the plan; no limit of memory is known"
+        place = f"{_gigabytes(self._limit)} of memory"
+        if taken.needed_bytes <= self._limit:
+            return f"the fastest by the plan that fits into {place}"
+        return f"the smallest; even so the plan does not fit into {place}"
+
+    def _warn(self, taken: Option) -> None:
+        facts = self._facts
+        if facts.family == "generic":
+            self._warnings.append(
+                f"The architecture {facts.model_type or 'of this model'} was never measured: "
+                "memory is predicted as for a Llama, and may be "
+                f"{margin_of(facts, taken.settings):.0%} higher."
+            )
+        if self._limit is not None and taken.needed_bytes > self._limit:
+            self._warnings.append(
+                f"The training may need {_gigabytes(taken.needed_bytes)}, but there are "
+                f"{_gigabytes(self._limit)}."
+            )
+
+    def _answer(self, options: list[Option], taken: Option, course: Course) -> dict[str, Any]:
+        recommended = best_option(options, self._limit)
+        method = self._settings.method
+        pace = "measured" if self._experience.timed_runs else "guess"
+        warnings = list(self._warnings)
+        if not self._workers:
+            warnings.append("No worker is there: time is guessed for two cores.")
+        if course.steps is None:
+            warnings.append("The rows are not counted yet, so steps and time are unknown.")
+        return {
+            "object": "fine_tuning.plan",
+            "model": self._facts.as_dict(),
+            "method": method,
+            "trained_parameters": trained_parameters(self._facts, self._settings),
+            "effective_batch_size": self._batch.effective,
+            "rows": self._amount.rows,
+            "max_length": self._settings.length,
+            "steps": course.steps,
+            "epochs": course.epochs,
+            "tokens": course.tokens,
+            "options": [option.as_dict() for option in options],
+            "recommended": recommended.as_dict(),
+            "taken": taken.as_dict(),
+            "total_seconds": _total(recommended, course),
+            "seconds_are": pace,
+            "disk_bytes": self._disk_bytes(course),
+            "limit_bytes": self._limit,
+            "margin": margin_of(self._facts, self._settings),
+            "correction": {
+                "peak_memory": round(self._experience.memory, 4),
+                "runs": self._experience.runs,
+                "seconds_per_step": round(self._experience.seconds, 4),
+                "timed_runs": self._experience.timed_runs,
+            },
+            "training": dict(self._training),
+            "reasons": dict(self._reasons),
+            "workers": [self._verdict(worker, taken) for worker in self._workers],
+            "warnings": warnings,
+        }
+
+    def _verdict(self, worker: Worker, taken: Option) -> dict[str, Any]:
+        room = self._room(worker)
+        verdict = {"worker": worker.name, "memory_bytes": room, "change": None}
+        if room is None:
+            return verdict | {"verdict": "unknown", "reason": "it does not say what memory it has"}
+        if self._request.memory_bytes is not None:
+            room = min(room, self._request.memory_bytes)
+        needed, there = _gigabytes(taken.needed_bytes), _gigabytes(room)
+        if taken.needed_bytes <= room:
+            return verdict | {"verdict": "fits", "reason": f"needs {needed} of {there}"}
+        change = smallest_change(self._facts, taken.settings, room, self._experience.memory)
+        if change is None:
+            reason = f"needs {needed} of {there}, and no change makes it fit"
+            return verdict | {"verdict": "does_not_fit", "reason": reason}
+        reason = f"needs {needed} of {there}; it fits with {change.text}"
+        return verdict | {"verdict": "fits_with_change", "change": change.body, "reason": reason}
+
+    def _disk_bytes(self, course: Course) -> int:
+        """Of all checkpoints that will be kept: weights and the optimizer's state."""
+        trained = trained_parameters(self._facts, self._settings)
+        state = OPTIMIZER_BYTES.get(self._settings.optimizer, 8)
+        return round((FLOAT + state) * trained) * _checkpoints(self._training, course)
+
+    def _on_job(self, taken: Option, answer: Mapping[str, Any]) -> dict[str, Any]:
+        kept = (
+            "method",
+            "effective_batch_size",
+            "steps",
+            "epochs",
+            "tokens",
+            "disk_bytes",
+            "limit_bytes",
+            "seconds_are",
+            "correction",
+            "reasons",
+        )
+        course = Course(answer["steps"], answer["epochs"], answer["tokens"])
+        return (
+            taken.as_dict()
+            | {name: answer[name] for name in kept}
+            | {
+                "family": self._facts.family,
+                "total_seconds": _total(taken, course),
+                "raw_memory_bytes": taken.raw_memory_bytes,
+                "raw_seconds_per_step": taken.raw_seconds_per_step,
+                "needed_bytes": round(taken.needed_bytes),
+            }
+        )
+
+
+def _checkpoints(training: Mapping[str, Any], course: Course) -> int:
+    """How many there will be at the end; the last step always leaves one."""
+    strategy, steps = training.get("save_strategy", "steps"), course.steps or 1
+    count = 1
+    if strategy == "steps":
+        every = float(training.get("save_steps", DEFAULT_SAVE_STEPS))
+        count = math.ceil(steps / (every if every >= 1 else max(1.0, every * steps)))
+    elif strategy == "epoch":
+        count = max(1, math.ceil(course.epochs))
+    return min(count, int(training.get("save_total_limit", count)))
+
+
+def _total(option: Option, course: Course) -> float | None:
+    return None if course.steps is None else round(course.steps * option.seconds_per_step, 1)
+
+
+def _cpus(worker: Worker | None) -> int:
+    return 2 if worker is None else max(1, int(worker.facts.get("cpus", 2)) // worker.slots)
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,142 @@
+"""Finds the facts of a model by its name, and keeps them."""
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy.orm import Session
+
+from core.base_model import local_folder, parse_model
+from core.errors import InvalidArgument, ModelNotFound, Unavailable
+from core.jobs import DEFAULT_PROJECT, get_job
+from core.model_facts import (
+    INDEX,
+    MAX_CONFIG_BYTES,
+    WEIGHTS,
+    ModelFacts,
+    facts_of_folder,
+    header_size,
+    make_facts,
+    parse_config,
+    parse_header,
+)
+
+TIMEOUT_SECONDS = 5.0
+KEPT_SECONDS = 3600.0
+MAX_DEPTH = 8
+HALF_TYPES = ("bfloat16", "float16")
+
+
+class FactsReader:
+    """Reads each model once. Only `prefetch` uses the network; call it outside of a transaction."""
+
+    def __init__(
+        self, model_roots: Sequence[Path], *, hf_endpoint: str, hf_token: str | None = None
+    ):
+        self._roots = model_roots
+        self._endpoint = hf_endpoint.rstrip("/")
+        self._token = hf_token
+        self._lock = threading.Lock()
+        self._folders: dict[Path, tuple[int, ModelFacts]] = {}
+        self._hub: dict[str, tuple[float, ModelFacts]] = {}
+
+    def prefetch(self, name: str) -> None:
+        """Fetch the facts of a Hub model; other models need no network."""
+        if parse_model(name).kind != "hub" or self._cached(name) is not None:
+            return
+        facts = self._from_hub(name)
+        with self._lock:
+            self._hub[name] = (time.monotonic(), facts)
+
+    def read(self, session: Session, name: str, *, project_id: str = DEFAULT_PROJECT) -> ModelFacts:
+        """The facts of a model; of a job's, those of the model that it began from."""
+        for _ in range(MAX_DEPTH):
+            model = parse_model(name)
+            if model.kind == "local":
+                return self._from_folder(name)
+            if model.kind == "hub":
+                facts = self._cached(name)
+                if facts is None:
+                    raise Unavailable(f"The facts of {name} are not here.", param="model")
+                return facts
+            assert model.job_id is not None
+            name = get_job(session, model.job_id, project_id=project_id, param="model").base_model
+        raise InvalidArgument("Too many jobs in a row.", param="model")
+
+    def _from_folder(self, name: str) -> ModelFacts:
+        folder = local_folder(name, self._roots)
+        changed = (folder / "config.json").stat().st_mtime_ns
+        with self._lock:
+            known = self._folders.get(folder)
+        if known is not None and known[0] == changed:
+            return known[1]
+        facts = facts_of_folder(name, folder)
+        with self._lock:
+            self._folders[folder] = (changed, facts)
+        return facts
+
+    def _cached(self, name: str) -> ModelFacts | None:
+        with self._lock:
+            known = self._hub.get(name)
+        if known is None or time.monotonic() - known[0] > KEPT_SECONDS:
+            return None
+        return known[1]
+
+    def _from_hub(self, name: str) -> ModelFacts:
+        headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
+        base = f"{self._endpoint}/{name}/resolve/main"
+        try:
+            with httpx.Client(
+                timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=headers
+            ) as http:
+                raw = _get(http, f"{base}/config.json", MAX_CONFIG_BYTES)
+                if raw is None:
+                    raise ModelNotFound(f"The Hub has no config.json of {name}.", param="model")
+                config = parse_config(name, raw)
+                return _counted(http, base, name, config)
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"The Hub does not answer for {name}: {type(error).__name__}.", param="model"
+            ) from error
+
+
+def _counted(http: httpx.Client, base: str, name: str, config: dict[str, Any]) -> ModelFacts:
+    index = _get(http, f"{base}/{INDEX}", MAX_CONFIG_BYTES * 4)
+    if index is not None:
+        return make_facts(name, config, _total(name, index, config))
+    first = _get(http, f"{base}/{WEIGHTS}", 8)
+    if first is None:
+        return make_facts(name, config, {})
+    size = header_size(name, WEIGHTS, first)
+    header = _get(http, f"{base}/{WEIGHTS}", 8 + size)
+    return make_facts(name, config, parse_header(name, WEIGHTS, (header or b"")[8:]))
+
+
+def _total(name: str, index: bytes, config: dict[str, Any]) -> dict[str, tuple[list[int], str]]:
+    """All shards as if they were one tensor: their index says how many bytes they are."""
+    try:
+        size = int(json.loads(index)["metadata"]["total_size"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidArgument(
+            f"The model {name} cannot be planned for: its {INDEX} is damaged.", param="model"
+        ) from error
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return {"all": ([size // (2 if dtype in HALF_TYPES else 4)], "F")}
+
+
+def _get(http: httpx.Client, url: str, limit: int) -> bytes | None:
+    """The first bytes of a file, however large it is; None where there is no such file."""
+    with http.stream("GET", url, headers={"range": f"bytes=0-{limit - 1}"}) as response:
+        if response.status_code in (401, 403, 404):
+            return None
+        response.raise_for_status()
+        content = b""
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) >= limit:
+                break
+    return content[:limit]
