@@ -170,6 +170,7 @@ class JobObject(BaseModel):
     resources: dict[str, Any] | None
     priority: int
     max_attempts: int
+    sample_prompts: list[str]
     progress: Progress
     queue: QueuePlace | None
     attempts: list[AttemptObject] | None
@@ -222,6 +223,7 @@ class JobObject(BaseModel):
             resources=spec.get("resources"),
             priority=job.priority,
             max_attempts=job.max_attempts,
+            sample_prompts=job.spec.get("sample_prompts", []),
             progress=_progress(job),
             queue=queue,
             attempts=[AttemptObject.of(attempt) for attempt in attempts]

@@ -11,6 +11,7 @@ from core.errors import InvalidArgument, UnknownArgument
 
 Auto = Literal["auto"]
 Label = Annotated[str, Field(max_length=512)]
+Prompt = Annotated[str, Field(min_length=1, max_length=4096)]
 LabelKey = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -103,7 +104,8 @@ class JobSpec(_Strict):
     """Higher is run first."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     """How often the job may be tried; the server has a default."""
-
+    sample_prompts: Annotated[list[Prompt], Field(max_length=8)] = []
+    """Answered by the model before the training and at each checkpoint, as events `samples`."""
     max_seconds: Annotated[float, Field(gt=0, le=1e8)] | None = None
     """Longest time of one attempt; it ends with a last checkpoint, as failed."""
 

@@ -61,6 +61,7 @@ class EventKind(StrEnum):
     METRICS = "metrics"
     LOG = "log"
     CHECKPOINT = "checkpoint"
+    SAMPLES = "samples"
 
 
 class Level(StrEnum):

@@ -85,6 +85,7 @@ class Inputs:
             "peft": job.spec.get("peft"),
             "quantization": job.spec.get("quantization"),
             "memory_bytes": (job.spec.get("resources") or {}).get("memory"),
+            "sample_prompts": job.spec.get("sample_prompts", []),
             "scratch": str(scratch),
             "resume_from": self._resume(job, scratch),
         }

@@ -205,6 +205,15 @@ class Supervisor:
             Finished(message["step"], Path(message["path"]), message.get("metrics", {}))
         )
 
+    def _on_samples(self, message: dict[str, Any]) -> None:
+        step = message["step"]
+        event = NewEvent(
+            kind=EventKind.SAMPLES,
+            message=f"What the model answers at step {step}.",
+            data={"step": step, "samples": message["samples"]},
+        )
+        self._recorder.add(event)
+
     def _on_finished(self, message: dict[str, Any]) -> None:
         self._ending = message
         self._step = message["step"]

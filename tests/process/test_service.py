@@ -61,11 +61,13 @@ def file_id(client: OpenAI, tmp_path_factory: pytest.TempPathFactory) -> str:
     return client.files.create(file=path, purpose="fine-tune").id
 
 
-def create(client: OpenAI, file_id: str, **training: Any) -> str:
+def create(
+    client: OpenAI, file_id: str, sample_prompts: tuple[str, ...] = (), **training: Any
+) -> str:
     job = client.fine_tuning.jobs.create(
         model="local/tiny-llama",
         training_file=file_id,
-        extra_body={"training": TRAINING | training},
+        extra_body={"training": TRAINING | training, "sample_prompts": sample_prompts},
     )
     return job.id
 
@@ -100,12 +102,14 @@ def losses(service: Service, job_id: str) -> dict[int, float]:
 def test_from_upload_to_generation(
     service: Service, client: OpenAI, file_id: str, tmp_path: Path
 ) -> None:
-    job_id = create(client, file_id)
+    job_id = create(client, file_id, sample_prompts=("The value of",))
 
     events = list(stream(service, job_id))
 
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert events[-1]["data"]["status"] == "succeeded"
+    looks = [event["data"] for event in events if event["data"].get("kind") == "samples"]
+    assert [look["step"] for look in looks] == [0, 4, 8, 12]
     job = client.fine_tuning.jobs.retrieve(job_id)
     assert job.status == "succeeded"
     assert job.fine_tuned_model == f"jobs/{job_id}"

@@ -29,6 +29,7 @@ from worker.child.failure import StoppedBeforeTraining, explain
 from worker.child.link import SupervisorLink
 from worker.child.memory import limit_memory, peak_memory_bytes
 from worker.child.order import Order
+from worker.child.samples import SampleCallback
 from worker.child.sandbox import enter_sandbox
 from worker.child.trainer import JobTrainer
 
@@ -84,7 +85,7 @@ class Child:
             check_resumable(order.resume_from)
         self._trainer = trainer = build_trainer(
             order,
-            callbacks=[self._callback, _Announce(self)],
+            callbacks=[self._callback, _Announce(self), *self._samplers()],
             on_phase=self._enter,
             before_save=self._link.wait_for_room,
             after_save=self._saved,
@@ -109,6 +110,10 @@ class Child:
             trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
             total_parameters=model.num_parameters(),
         )
+
+    def _samplers(self) -> list[TrainerCallback]:
+        prompts = self._order.sample_prompts
+        return [SampleCallback(self._link.send, prompts)] if prompts else []
 
     def _enter(self, phase: str) -> None:
         self._phase = phase

@@ -41,6 +41,8 @@ class Order(_Strict):
     """LoraConfig arguments; null trains all weights."""
     quantization: dict[str, Any] | None = None
     """BitsAndBytesConfig arguments."""
+    sample_prompts: tuple[str, ...] = ()
+    """What the model is to answer at each checkpoint, for people to look at."""
     scratch: Path
     """Folder of this attempt alone, where everything is written."""
     resume_from: Path | None = None
