@@ -18,8 +18,11 @@ from core.checkpoints import (
 )
 from core.db import Database, database_now
 from core.errors import LeaseLost, Unavailable
+from core.events import read_metrics
+from core.models import Job
 from core.queue import Lease, held_job
 from core.storage import Storage
+from worker.card import Facts, write_card
 from worker.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -116,10 +119,12 @@ class Publisher:
                 return
 
     def _publish(self, checkpoint: Finished) -> None:
-        manifest = self._store(checkpoint)
-        # The metrics up to this step come first: a resume from here must find them recorded.
+        # The metrics up to this step come first: a resume from here must find them recorded, and
+        # the card shows them.
         if not self._recorder.barrier():
             raise LeaseLost
+        self._add_card(checkpoint)
+        manifest = self._store(checkpoint)
         with self._database.write() as session:
             publish_checkpoint(
                 session,
@@ -132,6 +137,14 @@ class Publisher:
             surplus = drop_surplus(session, held_job(session, self._lease))
         for prefix in surplus:
             self._storage.delete_prefix(prefix)
+
+    def _add_card(self, checkpoint: Finished) -> None:
+        with self._database.read() as session:
+            job = session.get(Job, self._lease.job_id)
+            if job is None:
+                raise LeaseLost
+            columns = read_metrics(session, job.id)
+            write_card(checkpoint.folder, Facts(job, checkpoint.step, checkpoint.metrics, columns))
 
     def _store(self, checkpoint: Finished) -> list[ManifestEntry]:
         prefix = checkpoint_prefix(self._lease.job_id, self._lease.attempt, checkpoint.step)

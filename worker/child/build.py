@@ -11,7 +11,7 @@ from worker.child.checkpoint import clean_checkpoint
 from worker.child.data import MESSAGES, Part, load_examples, training_part, validation_part
 from worker.child.model import adapter_config, load_model, load_tokenizer
 from worker.child.order import Order
-from worker.child.trainer import JobTrainer
+from worker.child.trainer import MAX_SHARD_BYTES, JobTrainer
 
 
 def build_trainer(
@@ -21,6 +21,7 @@ def build_trainer(
     on_phase: Callable[[str], None] = lambda phase: None,
     before_save: Callable[[], None] = lambda: None,
     after_save: Callable[[Path], None] = lambda folder: None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> JobTrainer:
     """A trainer that is ready to train; its data are tokenized and its data_reports are there.
 
@@ -50,6 +51,7 @@ def build_trainer(
     trainer = JobTrainer(
         before_save=save_begins,
         after_save=save_ends,
+        max_shard_bytes=max_shard_bytes,
         model=model,
         args=arguments,
         train_dataset=examples,

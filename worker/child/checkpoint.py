@@ -14,15 +14,13 @@ def clean_checkpoint(folder: Path, order: Order) -> None:
     """Remove what is about this machine and its operator; the rest resumes as before."""
     # A pickle of the whole configuration, which nothing reads again.
     (folder / "training_args.bin").unlink(missing_ok=True)
+    # PEFT's card knows this folder's name and little else. The supervisor writes one.
+    (folder / "README.md").unlink(missing_ok=True)
     adapter = folder / "adapter_config.json"
     if adapter.exists():
         config = json.loads(adapter.read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = order.public_model
         adapter.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    card = folder / "README.md"
-    if card.exists():
-        text = card.read_text(encoding="utf-8")
-        card.write_text(text.replace(str(order.model_dir), order.public_model), encoding="utf-8")
 
 
 def check_resumable(folder: Path) -> None:

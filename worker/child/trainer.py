@@ -4,13 +4,20 @@ import copy
 import math
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch.nn import functional
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_callback import ExportableState
 from trl import SFTConfig, SFTTrainer
 
@@ -20,6 +27,9 @@ from worker.child.weights import mask_weightless
 
 ENTROPY_ROWS = 16
 """Positions whose probabilities are held in memory together."""
+
+MAX_SHARD_BYTES = 4 * 10**9
+"""Size of a file of weights."""
 
 LOSSLESS_PACKING = ("bfd_split", "wrapped")
 
@@ -32,12 +42,24 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
     `before_save` and `after_save` are called with a checkpoint's folder around writing it.
     """
 
-    def __init__(self, *, before_save: SaveHook, after_save: SaveHook, **arguments: Any):
+    def __init__(
+        self,
+        *,
+        before_save: SaveHook,
+        after_save: SaveHook,
+        max_shard_bytes: int = MAX_SHARD_BYTES,
+        **arguments: Any,
+    ):
         self.data_reports: dict[str, DataReport] = {}
         """By "train" and "eval"."""
         self._before_save = before_save
         self._after_save = after_save
         super().__init__(**arguments)
+        if isinstance(self.model, PreTrainedModel):
+            # The trainer would write files of up to 50 GB, and a client that is killed in the
+            # middle of one fetches it again from its first byte.
+            save = partial(self.model.save_pretrained, max_shard_size=max_shard_bytes)
+            self.model.save_pretrained = save
         # The trainer makes these when it begins, which is after it asks callbacks for their state.
         self._tr_loss = torch.tensor(0.0)
         self._globalstep_last_logged = 0
