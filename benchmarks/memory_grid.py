@@ -68,6 +68,11 @@ class Cell:
         split = f"{self.micro_batch}x{EFFECTIVE // self.micro_batch}"
         return f"{self.model} {self.method} {precision} {split} of {self.length}, {kept}"
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it is the real model among the random ones."""
+        return self.model not in {f"{size.name}-{family}" for size in SIZES for family in FAMILIES}
+
     def training(self) -> dict[str, Any]:
         """Its trainer arguments."""
         return {

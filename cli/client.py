@@ -27,6 +27,7 @@ EXITS = {
 """By the error's code where it says more than the status does."""
 TERMINAL = ("succeeded", "failed", "cancelled")
 JOBS = "/v1/fine_tuning/jobs"
+PLAN = "/v1/fine_tuning/plan"
 
 
 class Client:
@@ -45,6 +46,10 @@ class Client:
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         """A JSON object; `body` is sent as JSON."""
         return self._call("POST", path, json=body, params=query)
+
+    def delete(self, path: str) -> Any:
+        """What was deleted."""
+        return self._call("DELETE", path)
 
     def upload(self, path: Path) -> Any:
         """The file object of a new upload to train on."""

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import JOBS, TERMINAL, Client
+from cli.client import JOBS, PLAN, TERMINAL, Client
 from cli.errors import Exit, UserError
+from cli.planned import plan_text
 from cli.watch import follow, log_lines, stream_events
 
 app = typer.Typer(
@@ -24,6 +25,14 @@ database = typer.Typer(no_args_is_help=True, help="The database of DATABASE_URL.
 app.add_typer(database, name="db")
 
 JobName = Annotated[str, typer.Argument(help="Job id, a unique prefix of it, or @last.")]
+ExampleFile = Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False)]
+TrainerSettings = Annotated[
+    list[str] | None, typer.Option("--set", help="name=value of SFTConfig; may be repeated.")
+]
+LoraRank = Annotated[int | None, typer.Option(help="Train a LoRA adapter of this rank.")]
+EffectiveBatch = Annotated[
+    int | None, typer.Option(min=1, help="Rows of a step; the plan chooses how they are split.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's own object.")]
 MARKS = {"succeeded": "✓", "failed": "✕", "cancelled": "⊘", "running": "●", "paused": "❚❚"}
 
@@ -62,20 +71,37 @@ def db_downgrade(revision: str) -> None:
 
 
 @app.command()
+def plan(
+    model: str,
+    file: ExampleFile,
+    settings: TrainerSettings = None,
+    lora_r: LoraRank = None,
+    effective_batch: EffectiveBatch = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what fine-tuning MODEL on a file would take: memory, time, disk, and which batch."""
+    client = Client()
+    body = _body(model, settings, lora_r, effective_batch)
+    uploaded = client.upload(file)
+    try:
+        found = client.post(PLAN, body | {"training_file": uploaded["id"]})
+    finally:
+        client.delete(f"/v1/files/{uploaded['id']}")
+    _print(found, as_json, plan_text(found))
+
+
+@app.command()
 def submit(
     model: str,
-    file: Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False)],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="name=value of SFTConfig; may be repeated.")
-    ] = None,
-    lora_r: Annotated[int | None, typer.Option(help="Train a LoRA adapter of this rank.")] = None,
+    file: ExampleFile,
+    settings: TrainerSettings = None,
+    lora_r: LoraRank = None,
+    effective_batch: EffectiveBatch = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Upload a file and fine-tune MODEL on it."""
-    body: dict[str, Any] = {"model": model, "training": dict(map(_setting, settings or []))}
-    if lora_r is not None:
-        body["peft"] = {"r": lora_r, "target_modules": "all-linear"}
+    body = _body(model, settings, lora_r, effective_batch)
     client = Client()
     uploaded = client.upload(file)
     report = uploaded["report"]
@@ -205,6 +231,17 @@ def _row(job: dict[str, Any]) -> list[str]:
     done = f"{progress['fraction']:.0%}" if progress["fraction"] is not None else "-"
     mark = MARKS.get(job["status"], "○")
     return [job["id"], f"{mark} {job['status']}", done, job["model"]]
+
+
+def _body(
+    model: str, settings: list[str] | None, lora_r: int | None, effective_batch: int | None
+) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": model, "training": dict(map(_setting, settings or []))}
+    if lora_r is not None:
+        body["peft"] = {"r": lora_r, "target_modules": "all-linear"}
+    if effective_batch is not None:
+        body["effective_batch_size"] = effective_batch
+    return body
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -49,6 +49,26 @@ def test_show_finds_a_job_by_id_prefix_and_last(service: Up, trained: str) -> No
     assert shown(service, "@last")["object"] == "fine_tuning.job"
 
 
+def test_plan_prints_the_options_and_a_worker_that_has_room(service: Up) -> None:
+    arguments = ("plan", "local/tiny-llama", "--file", "text.jsonl", *sets())
+    done = tuneyard(service, *arguments, "--effective-batch", "4")
+    again = tuneyard(service, *arguments, "--json")
+
+    assert (done.returncode, again.returncode) == (0, 0), done.stderr + again.stderr
+    assert "4 x 1" in done.stdout
+    assert ": fits, needs" in done.stdout
+    assert done.stdout.count("recommended") == 1
+    assert json.loads(again.stdout)["steps"] == 6
+
+
+def test_a_finished_job_tells_what_it_has_taken_beside_its_plan(service: Up, trained: str) -> None:
+    job = shown(service, trained)
+
+    assert job["measured"]["seconds_per_step"] > 0
+    planned = job["plan"]["peak_memory_bytes"]
+    assert abs(planned / job["measured"]["peak_memory_bytes"] - 1) < 0.3
+
+
 def test_list_prints_columns_with_tabs_or_the_objects(service: Up, trained: str) -> None:
     rows = tuneyard(service, "list").stdout.splitlines()
     objects = json.loads(tuneyard(service, "list", "--json").stdout)
