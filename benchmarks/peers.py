@@ -34,13 +34,12 @@ class Moment:
 def peer_environment(home: Path) -> dict[str, str]:
     """The caller's environment, offline, with the threads that a training child has.
 
-    Without OMP_WAIT_POLICY a peer on a busy machine would be slower for a reason of its own.
+    Measure on a quiet machine: the idle threads of a peer spin, which helps it only there.
     """
     return os.environ | {
         "HF_HOME": str(home),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(usable_cpus()),
-        "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -68,5 +68,5 @@ class Order(_Strict):
         folders = [self.model_dir, self.adapter_dir, self.resume_from, self.train.path]
         folders.append(self.eval.path if self.eval is not None else None)
         named = [folder.resolve() for folder in folders if folder is not None]
-        linked = [file.resolve() for file in self.model_dir.iterdir() if file.is_symlink()]
+        linked = [file.resolve() for file in self.model_dir.glob("*") if file.is_symlink()]
         return named + linked
