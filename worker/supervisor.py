@@ -3,9 +3,7 @@
 import logging
 import os
 import shutil
-import signal
 import time
-from collections import deque
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Event as Flag
@@ -24,22 +22,23 @@ from core.queue import (
     succeed_attempt,
 )
 from core.settings import Settings
-from core.states import EventKind, FailureReason, Level, Outcome
+from core.states import EventKind, Level
 from core.storage import Storage
+from worker import verdict
 from worker.forkserver import ChildHandle, start_child
 from worker.inputs import InputError, Inputs, Interrupted
 from worker.lease import LeaseKeeper
-from worker.loglines import LineSplitter
 from worker.machine import is_sandboxed, oom_kills, training_device, usable_cpus
-from worker.publisher import Finished, Publisher
+from worker.publisher import Publisher
 from worker.recorder import Recorder
+from worker.relay import Relay
 from worker.watchdog import Watchdog
+from worker.wishes import Wishes
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 LOOK_SECONDS = 0.1
-EVIDENCE_LINES = 40
 RETRY_SECONDS = 2.0
 DUMP_SECONDS = 2.0
 
@@ -62,32 +61,37 @@ class Supervisor:
         self._database = database
         self._job = job
         self._lease = lease
-        self._leaving = leaving
         self._scratch = scratch
-        self._leave_deadline: float | None = None
         self._keeper = LeaseKeeper(database, lease, lease_seconds=settings.lease_seconds)
         self._recorder = Recorder(database, lease, flush_seconds=settings.event_flush_seconds)
         self._publisher = Publisher(
             database, storage, lease, recorder=self._recorder, on_published=self._tell_published
         )
-        self._inputs = Inputs(
-            settings, database, storage, lease, check=self._check, on_log=self._log
-        )
-        self._child: ChildHandle | None = None
-        self._lines = LineSplitter()
-        self._evidence: deque[str] = deque(maxlen=EVIDENCE_LINES)
-        self._ending: dict[str, Any] | None = None
-        """The child's last word: `finished` or `failed`."""
-        self._asked_to_stop = False
-        self._step = job.step
         self._watchdog = Watchdog(
             start_seconds=settings.start_timeout_seconds, stall_seconds=settings.stall_seconds
         )
-        max_seconds = job.spec.get("max_seconds")
-        self._deadline = time.monotonic() + max_seconds if max_seconds else None
+        self._relay = Relay(
+            self._recorder,
+            self._publisher,
+            self._watchdog,
+            step=job.step,
+            secrets=settings.secrets,
+        )
+        self._wishes = Wishes(
+            settings,
+            keeper=self._keeper,
+            recorder=self._recorder,
+            publisher=self._publisher,
+            leaving=leaving,
+            max_seconds=job.spec.get("max_seconds"),
+        )
+        self._inputs = Inputs(
+            settings, database, storage, lease, check=self._check, on_log=self._relay.log
+        )
+        self._child: ChildHandle | None = None
+        self._asked_to_stop = False
         self._is_stalled = False
         self._oom_kills = oom_kills()
-        self._trained_tokens: int | None = None
 
     def run(self) -> None:
         """Run the attempt. Whatever happens, nothing of it is left on this machine."""
@@ -132,7 +136,7 @@ class Supervisor:
     def _train(self, order: dict[str, Any]) -> None:
         self._child = start_child(order)
         self._follow(self._child)
-        if self._must_stop_now() or (self._asked_to_stop and self._ending is None):
+        if self._wishes.is_stop_at_once or (self._asked_to_stop and self._relay.ending is None):
             raise Interrupted
         self._conclude()
 
@@ -154,7 +158,7 @@ class Supervisor:
                 self._watchdog.saw_life()
             if self._watchdog.is_stalled:
                 self._end_stalled(child)
-            if self._must_stop_now():
+            if self._wishes.is_stop_at_once:
                 child.kill()
                 return
             self._pass_on_requests()
@@ -162,8 +166,7 @@ class Supervisor:
 
     def _read_log(self, child: ChildHandle) -> bool:
         data = os.read(child.log.fileno(), 65536)
-        for line in self._lines.feed(data) if data else self._lines.finish():
-            self._log(line)
+        self._relay.hear_log(data)
         return bool(data)
 
     def _read_message(self, child: ChildHandle) -> bool:
@@ -171,62 +174,8 @@ class Supervisor:
             message = child.receive()
         except (EOFError, OSError):
             return False
-        self._watchdog.saw_life()
-        handler = getattr(self, f"_on_{message['type']}")
-        handler(message)
+        self._relay.hear(message)
         return True
-
-    def _on_phase(self, message: dict[str, Any]) -> None:
-        self._recorder.add(phase=message["phase"])
-
-    def _on_resolved(self, message: dict[str, Any]) -> None:
-        facts = {key: value for key, value in message.items() if key != "type"}
-        self._recorder.add(resolved=facts, total_steps=message["total_steps"])
-
-    def _on_data_report(self, message: dict[str, Any]) -> None:
-        report = {key: value for key, value in message.items() if key != "type"}
-        self._recorder.add(data_report=report)
-
-    def _on_metrics(self, message: dict[str, Any]) -> None:
-        step, total = message["step"], message["total_steps"]
-        data = {"step": step, "total_steps": total, **message["data"]}
-        self._step = step
-        self._trained_tokens = data.get("num_tokens", self._trained_tokens)
-        event = NewEvent(kind=EventKind.METRICS, message=_metrics_line(data), data=data)
-        self._recorder.add(event, step=step, total_steps=total)
-
-    def _on_progress(self, message: dict[str, Any]) -> None:
-        self._step = message["step"]
-        self._watchdog.saw_step(self._step)
-        self._recorder.add(step=message["step"], total_steps=message["total_steps"])
-
-    def _on_checkpoint(self, message: dict[str, Any]) -> None:
-        self._publisher.add(
-            Finished(message["step"], Path(message["path"]), message.get("metrics", {}))
-        )
-
-    def _on_samples(self, message: dict[str, Any]) -> None:
-        step = message["step"]
-        event = NewEvent(
-            kind=EventKind.SAMPLES,
-            message=f"What the model answers at step {step}.",
-            data={"step": step, "samples": message["samples"]},
-        )
-        self._recorder.add(event)
-
-    def _on_finished(self, message: dict[str, Any]) -> None:
-        self._ending = message
-        self._step = message["step"]
-        self._publisher.finish()
-
-    def _on_failed(self, message: dict[str, Any]) -> None:
-        self._ending = message
-
-    def _log(self, line: str) -> None:
-        for secret in self._settings.secrets:
-            line = line.replace(secret, "***")
-        self._evidence.append(line)
-        self._recorder.add(NewEvent(kind=EventKind.LOG, message=line))
 
     def _tell_published(self, step: int) -> None:
         self._send({"type": "published", "step": step})
@@ -242,30 +191,8 @@ class Supervisor:
 
     def _check(self) -> None:
         """Leave the gathering of inputs when somebody wants the attempt to end."""
-        if self._must_stop_now() or self._wants_to_stop():
+        if self._wishes.is_stop_at_once or self._wishes.is_stop:
             raise Interrupted
-
-    def _must_stop_now(self) -> bool:
-        lost = self._keeper.lost.is_set() or self._recorder.lost.is_set()
-        if lost or self._publisher.lost.is_set():
-            return True
-        if self._leaving.is_set() and self._is_grace_over():
-            return True
-        requests = self._keeper.requests
-        return requests.cancel and not requests.save
-
-    def _is_grace_over(self) -> bool:
-        if self._leave_deadline is None:
-            self._leave_deadline = time.monotonic() + self._settings.shutdown_grace_seconds
-        return time.monotonic() > self._leave_deadline
-
-    def _wants_to_stop(self) -> bool:
-        requests = self._keeper.requests
-        asked = requests.cancel or requests.pause or self._leaving.is_set()
-        return asked or self._is_over_time()
-
-    def _is_over_time(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
 
     def _end_stalled(self, child: ChildHandle) -> None:
         """Let the child say where it hangs, as the last lines of its log, and end it."""
@@ -278,23 +205,20 @@ class Supervisor:
         child.kill()
 
     def _pass_on_requests(self) -> None:
-        if self._asked_to_stop or not self._wants_to_stop():
+        if self._asked_to_stop or not self._wishes.is_stop:
             return
         self._asked_to_stop = True
         self._send({"type": "stop", "save": True})
 
     def _conclude(self) -> None:
         """The child is gone: judge by what it did, not by its exit code."""
-        ending = self._ending
-        if ending is not None and ending["type"] == "failed":
-            self._end_by_failure(self._failure(ending))
-            return
-        if ending is None:
-            self._end_by_failure(self._death())
+        ending = self._relay.ending
+        if ending is None or ending["type"] == "failed":
+            self._end_by_failure(self._judge(ending))
             return
         while not self._publisher.is_done:
             self._keeper.lost.wait(LOOK_SECONDS)
-            if self._must_stop_now():
+            if self._wishes.is_stop_at_once:
                 raise Interrupted
         if ending["stopped"]:
             raise Interrupted
@@ -304,64 +228,31 @@ class Supervisor:
                 session,
                 self._lease,
                 now=now,
-                trained_tokens=self._trained_tokens,
+                trained_tokens=self._relay.trained_tokens,
                 peak_memory_bytes=ending.get("peak_memory_bytes"),
                 seconds_per_step=ending.get("seconds_per_step"),
             )
         )
 
-    def _failure(self, message: dict[str, Any]) -> Failure:
-        return Failure(
-            reason=FailureReason.of(message["code"]),
-            message=message["message"],
-            param=message.get("param"),
-            evidence={
-                "step": message.get("step", self._step),
-                "in_evaluation": message.get("in_evaluation", False),
-                "peak_memory_bytes": message.get("peak_memory_bytes"),
-                "log": list(self._evidence),
-            },
-        )
-
-    def _death(self) -> Failure:
-        assert self._child is not None
+    def _judge(self, ending: dict[str, Any] | None) -> Failure:
+        if ending is not None:
+            return verdict.told(ending, self._relay)
         if self._is_stalled:
-            return Failure(
-                reason=FailureReason.STALLED,
-                message=f"The training made no progress after step {self._step}.",
-                evidence={"step": self._step, "log": list(self._evidence)},
-            )
-        code = self._child.process.exitcode
-        if code == -signal.SIGKILL and oom_kills() > self._oom_kills:
-            return Failure(
-                reason=FailureReason.OUT_OF_MEMORY,
-                message=f"The kernel killed the training at step {self._step} for want of memory.",
-                evidence={"step": self._step, "exit_code": code, "log": list(self._evidence)},
-            )
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return Failure(
-            reason=FailureReason.CHILD_DIED,
-            message=f"The training process died at step {self._step} ({how}).",
-            evidence={"step": self._step, "exit_code": code, "log": list(self._evidence)},
+            return verdict.stalled(self._relay)
+        assert self._child is not None
+        return verdict.died(
+            self._child.process.exitcode,
+            self._relay,
+            is_killed_by_kernel=oom_kills() > self._oom_kills,
         )
 
     def _end_by_request(self) -> None:
-        if self._keeper.lost.is_set() or self._recorder.lost.is_set():
+        if self._wishes.is_lost:
             raise LeaseLost
-        requests = self._keeper.requests
-        if self._is_over_time() and not (requests.cancel or requests.pause):
-            self._end_by_failure(
-                Failure(
-                    reason=FailureReason.TIME_LIMIT,
-                    message=f"max_seconds were over at step {self._step}; its checkpoint is kept.",
-                )
-            )
+        if self._wishes.is_time_limit:
+            self._end_by_failure(verdict.over_time(self._relay))
             return
-        outcome = Outcome.RELEASED
-        if requests.cancel:
-            outcome = Outcome.CANCELLED
-        elif requests.pause:
-            outcome = Outcome.PAUSED
+        outcome = self._wishes.outcome
         self._settle()
         self._persist(lambda session, now: stop_attempt(session, self._lease, outcome, now=now))
 
@@ -411,12 +302,3 @@ def retry_policy(settings: Settings) -> RetryPolicy:
         max_lost_attempts=settings.max_lost_attempts,
         backoff_seconds=settings.retry_backoff_seconds,
     )
-
-
-def _metrics_line(data: dict[str, Any]) -> str:
-    """OpenAI's wording of a metrics event."""
-    parts = [f"Step {data['step']}/{data['total_steps']}"]
-    for name, words in (("train_loss", "training loss"), ("valid_loss", "validation loss")):
-        if name in data:
-            parts.append(f"{words}={data[name]:.4f}")
-    return ": ".join([parts[0], ", ".join(parts[1:])]) if len(parts) > 1 else parts[0]
