@@ -11,10 +11,11 @@ MAX_DEPTH = 32
 
 
 async def _optional_json_object(request: Request) -> dict[str, Any]:
-    return await _json_object(request) if await request.body() else {}
+    return await json_object(request) if await request.body() else {}
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
+async def json_object(request: Request) -> dict[str, Any]:
+    """The body as a JSON object, or InvalidArgument."""
     raw = await request.body()
     try:
         body = orjson.loads(raw)
@@ -46,5 +47,5 @@ def _children(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
+JsonObject = Annotated[dict[str, Any], Depends(json_object)]
 OptionalJsonObject = Annotated[dict[str, Any], Depends(_optional_json_object)]

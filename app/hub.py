@@ -5,18 +5,23 @@ from datetime import datetime
 from hashlib import sha1
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends
+from fastapi import Depends, Request
+from pydantic import BaseModel, Field, ValidationError
 from starlette.convertors import StringConvertor, register_url_convertor
 
+from app.body import json_object
 from app.services import ReadSession, ServicesDep
 from core.hub.library import Library
 from core.hub.repository import MAIN, About, Repository
 from core.hub.tree import Commit, HubFile, Snapshot
 from core.jobs import DEFAULT_PROJECT
+from core.spec import request_error
 
 Kind = Literal["models", "datasets"]
 
 Json = dict[str, Any]
+
+MAX_PATHS = 1000
 
 
 class _KindConvertor(StringConvertor):
@@ -36,6 +41,40 @@ register_url_convertor("repository", _RepositoryConvertor())
 def _library(session: ReadSession, services: ServicesDep) -> Library:
     return Library(session, services.storage, services.settings, services.hashes, DEFAULT_PROJECT)
 
+
+class PathsWanted(BaseModel):
+    """Which paths of a tree are asked for."""
+
+    paths: list[str] = Field(max_length=MAX_PATHS)
+    expand: bool = False
+
+
+async def _wanted_paths(request: Request) -> PathsWanted:
+    """From a form, as Python's client sends it, or from JSON, as that of JavaScript does."""
+    data: Json
+    if "json" in request.headers.get("content-type", ""):
+        data = await json_object(request)
+    else:
+        async with request.form(max_files=0, max_fields=MAX_PATHS + 1) as form:
+            data = {"paths": form.getlist("paths"), "expand": form.get("expand", False)}
+    try:
+        return PathsWanted.model_validate(data)
+    except ValidationError as error:
+        raise request_error(error.errors()) from error
+
+
+PathsDep = Annotated[PathsWanted, Depends(_wanted_paths)]
+
+PATHS_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            kind: {"schema": PathsWanted.model_json_schema()}
+            for kind in ("application/x-www-form-urlencoded", "application/json")
+        },
+    }
+}
+"""How openapi.json describes PathsDep."""
 
 LibraryDep = Annotated[Library, Depends(_library)]
 

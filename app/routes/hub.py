@@ -4,14 +4,16 @@ from itertools import islice
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Form, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from app.download import file_response
 from app.hub import (
+    PATHS_BODY,
     Json,
     Kind,
     LibraryDep,
+    PathsDep,
     commits,
     entry,
     file_headers,
@@ -26,7 +28,6 @@ PREFIX = "/hf"
 PAGE = 1000
 EXPANDED_PAGE = 50
 MAX_LISTED = 1000
-MAX_PATHS = 1000
 
 router = APIRouter(prefix=PREFIX, tags=["hub"])
 
@@ -34,6 +35,9 @@ Name = Annotated[str, Path(max_length=200, description="`owner/name`, or `name` 
 Revision = Annotated[str, Path(max_length=200, description="main, step-N, or a commit.")]
 
 REPOSITORY = "/api/{kind:kind}/{name:repository}"
+FILE = "/{name:repository}/resolve/{revision}/{path:path}"
+RAW_FILE = "/{name:repository}/raw/{revision}/{path:path}"
+"""Where the JavaScript client looks whether a file is there."""
 
 
 class TreePage(BaseModel):
@@ -104,18 +108,19 @@ def get_commits(library: LibraryDep, kind: Kind, name: Name, revision: Revision)
     return commits(library.repository(kind, name).history(revision))
 
 
-@router.post(REPOSITORY + "/paths-info/{revision}")
+@router.post(REPOSITORY + "/paths-info/{revision}", openapi_extra=PATHS_BODY)
 def get_paths(
     library: LibraryDep,
     kind: Kind,
     name: Name,
     revision: Revision,
-    paths: Annotated[list[str], Form(max_length=MAX_PATHS)],
-    expand: Annotated[bool, Form()] = False,
+    wanted: PathsDep,
 ) -> list[Json]:
     """Describe some paths; those that do not exist are left out."""
     snapshot = library.repository(kind, name).snapshot(revision)
-    return [entry(item, snapshot.commit, expand=expand) for item in snapshot.at(paths)]
+    return [
+        entry(item, snapshot.commit, expand=wanted.expand) for item in snapshot.at(wanted.paths)
+    ]
 
 
 @router.get(REPOSITORY + "/tree/{revision}")
@@ -150,8 +155,9 @@ def get_info(
     return info(kind, repository, repository.snapshot(revision), blobs=blobs)
 
 
-@router.get("/datasets/{name:repository}/resolve/{revision}/{path:path}", response_class=Response)
-@router.head("/datasets/{name:repository}/resolve/{revision}/{path:path}", include_in_schema=False)
+@router.get("/datasets" + FILE, response_class=Response)
+@router.head("/datasets" + FILE, include_in_schema=False)
+@router.api_route("/datasets" + RAW_FILE, methods=["GET", "HEAD"], include_in_schema=False)
 def get_dataset_file(
     request: Request, library: LibraryDep, name: Name, revision: Revision, path: str
 ) -> Response:
@@ -159,8 +165,9 @@ def get_dataset_file(
     return _file(request, library, "datasets", name, revision, path)
 
 
-@router.get("/{name:repository}/resolve/{revision}/{path:path}", response_class=Response)
-@router.head("/{name:repository}/resolve/{revision}/{path:path}", include_in_schema=False)
+@router.get(FILE, response_class=Response)
+@router.head(FILE, include_in_schema=False)
+@router.api_route(RAW_FILE, methods=["GET", "HEAD"], include_in_schema=False)
 def get_model_file(
     request: Request, library: LibraryDep, name: Name, revision: Revision, path: str
 ) -> Response:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
 from httpx import Response
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from app.main import create_app
 from core.checkpoints import ManifestEntry, checkpoint_prefix, part_of, publish_checkpoint
@@ -182,7 +182,7 @@ def site(api_settings: Settings, database: Database) -> Iterator[Site]:
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
+def listening(app: ASGIApp) -> Iterator[str]:
     """A real server on a free port, in a thread; its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, ws="none", log_config=None, timeout_graceful_shutdown=5)

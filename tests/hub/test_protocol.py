@@ -147,14 +147,22 @@ def test_blobs_tell_sizes_in_the_info(trained: Trained) -> None:
     assert all(item["lfs"]["sha256"] and item["blobId"] for item in found)
 
 
-def test_paths_are_described_and_the_missing_left_out(trained: Trained) -> None:
-    response = trained.site.client.post(
-        f"/hf/api/models/{trained.name}/paths-info/main",
-        data={"paths": ["sub", "nothing", "config.json"], "expand": "False"},
-    )
+@pytest.mark.parametrize("kind", ["data", "json"])
+def test_paths_are_described_and_the_missing_left_out(trained: Trained, kind: str) -> None:
+    body: Any = {kind: {"paths": ["sub", "nothing", "config.json"], "expand": "False"}}
+    response = trained.site.client.post(f"/hf/api/models/{trained.name}/paths-info/main", **body)
 
     found = [(item["type"], item["path"]) for item in response.json()]
     assert found == [("directory", "sub"), ("file", "config.json")]
+
+
+@pytest.mark.parametrize(
+    "body", [{"json": {}}, {"json": {"paths": 1}}, {"json": []}, {"data": {"paths": ["x"] * 1001}}]
+)
+def test_paths_that_are_none_are_refused(trained: Trained, body: Any) -> None:
+    url = f"/hf/api/models/{trained.name}/paths-info/main"
+
+    problem_of(trained.site.client.post(url, **body), 400)
 
 
 def test_refs_have_a_tag_for_each_checkpoint(trained: Trained) -> None:
