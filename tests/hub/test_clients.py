@@ -1,7 +1,6 @@
 """Stock clients of the Hub, unchanged but for HF_ENDPOINT and a key: all of them work."""
 
 import hashlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples.tiny_model import make_tiny_model
-from tests.hub.clients import PROBES, node_client, python_client, run_probe
+from tests.hub.clients import PROBES, node_client, node_tool, python_client, run_probe
 from tests.hub.shelf import (
     HUGE_BYTES,
     MARK,
@@ -252,10 +251,10 @@ def test_the_javascript_client_reads_everything(shelf: Shelf, tmp_path: Path) ->
     plan = {"modules": str(modules), "hub": f"{shelf.url}/hf", "job": shelf.job}
     plan |= {"token": shelf.environment(tmp_path)["HF_TOKEN"], "wrong": WRONG_KEY}
     plan |= {"bulk": shelf.bulk, "dataset": shelf.files["jsonl"]}
-    node = shutil.which("node")
-    assert node is not None
 
-    found = run_probe([node, str(PROBES / "hub.mjs")], plan, {"HF_HOME": str(tmp_path)})
+    found = run_probe(
+        [node_tool("node"), str(PROBES / "hub.mjs")], plan, {"HF_HOME": str(tmp_path)}
+    )
 
     assert found["whoami"] == "default"
     assert found["access"] == "yes"

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.dataset import FileReport, JsonlValidator, check_usable
@@ -323,6 +323,7 @@ FRAGMENTS = st.sampled_from(
 
 
 @given(st.lists(FRAGMENTS, max_size=12).map(b"".join), st.lists(st.integers(0, 600), max_size=20))
+@example(b"\xff\xfe\n\xff\xfe\n", [3])
 def test_where_chunks_are_cut_changes_nothing(data: bytes, cuts: list[int]) -> None:
     bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     validator = JsonlValidator(max_line_bytes=64)
