@@ -12,6 +12,7 @@
     |   |-- FileNotFound, JobNotFound, CheckpointNotFound, ModelNotFound
     |   `-- RepositoryNotFound, RevisionNotFound, EntryNotFound
     |-- Conflict             two requests that exclude each other
+    |   |-- IdempotencyConflict  a key that was used for something else
     |   `-- IllegalTransition  an edge that the state machine does not have
     |-- LeaseLost            the attempt is no longer ours: stop, write nothing
     |-- TooLarge             more bytes than a setting allows
@@ -143,6 +144,12 @@ class Conflict(TuneyardError):
     """This contradicts what is already there."""
 
     code = "conflict"
+
+
+class IdempotencyConflict(Conflict):
+    """This Idempotency-Key was used for a request with another body; use a new key."""
+
+    code = "idempotency_conflict"
 
 
 class IllegalTransition(Conflict):

@@ -235,6 +235,23 @@ class PlanOutcome(Base):
     __table_args__ = (Index("ix_plan_outcomes_kind", "family", "method", "created_at"),)
 
 
+class Answer(Base):
+    """What a request that must not be done twice was answered."""
+
+    __tablename__ = "answers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """Hash of who asked for what, and of the key or the body that it is known by."""
+    body_hash: Mapped[str]
+    created_at: Mapped[datetime]
+    is_retry: Mapped[bool]
+    """Whether the client said that it had sent the request before."""
+    body: Mapped[dict[str, Any] | None]
+    """The answer's JSON; null only inside of the transaction that makes it."""
+
+    __table_args__ = (Index("ix_answers_age", "created_at"),)
+
+
 class Worker(Base):
     """A machine that runs attempts, as it last described itself."""
 

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
 from app.body import JsonObject, OptionalJsonObject
+from app.once import OnceDep
 from app.schemas import Deleted, JobObject, Page, QueuePlace
-from app.services import ReadSession, ServicesDep, WriteSession
+from app.services import ReadSession, Services, ServicesDep, WriteSession
 from core.db import database_now
 from core.jobs import (
     cancel_job,
@@ -41,21 +42,18 @@ _RETRY_BODY = {
 
 
 @router.post("", openapi_extra=_BODY)
-def create_job(session: WriteSession, services: ServicesDep, body: JsonObject) -> JobObject:
-    """Create a fine-tuning job; everything that can be checked now is checked now."""
+def create_job(services: ServicesDep, body: JsonObject, once: OnceDep) -> JobObject:
+    """Create a fine-tuning job; everything that can be checked now is checked now.
+
+    The same Idempotency-Key with the same body is answered the same for 24 hours, and makes no
+    second job. Nor does a client's own retry.
+    """
     spec = parse_spec(body)
-    fetch_facts(spec, services.facts)
-    settings = services.settings
-    resolved = resolve_spec(
-        session,
-        spec,
-        model_roots=settings.model_roots,
-        max_attempts=settings.max_attempts,
-        reader=services.facts,
-    )
-    now = database_now(session)
-    job = submit_job(session, spec, resolved, now=now, ring=services.doorbell.ring)
-    return _shown(session, job)
+
+    def create(session: Session) -> JobObject:
+        return _submit(session, services, spec)
+
+    return once.answer(JobObject, create, before=lambda: fetch_facts(spec, services.facts))
 
 
 @router.get("")
@@ -105,27 +103,18 @@ def resume(session: WriteSession, services: ServicesDep, job_id: str) -> JobObje
 
 
 @router.post("/{job_id}/retry", openapi_extra=_RETRY_BODY)
-def retry(
-    session: WriteSession, services: ServicesDep, job_id: str, body: OptionalJsonObject
-) -> JobObject:
+def retry(services: ServicesDep, job_id: str, body: OptionalJsonObject, once: OnceDep) -> JobObject:
     """Try a failed or cancelled job again as a new job, from its newest checkpoint.
 
     `training` in the body changes trainer arguments; the effective batch must stay.
     """
-    settings, job = services.settings, get_job(session, job_id)
-    spec = retry_spec(job, retry_changes(body))
-    resolved = resolve_spec(
-        session,
-        spec,
-        model_roots=settings.model_roots,
-        max_attempts=settings.max_attempts,
-        reader=services.facts,
-    )
-    now = database_now(session)
-    again = submit_job(
-        session, spec, resolved, now=now, ring=services.doorbell.ring, retry_of=job.id
-    )
-    return _shown(session, again)
+    changes = retry_changes(body)
+
+    def create(session: Session) -> JobObject:
+        spec = retry_spec(get_job(session, job_id), changes)
+        return _submit(session, services, spec, retry_of=job_id)
+
+    return once.answer(JobObject, create)
 
 
 @router.delete("/{job_id}")
@@ -134,6 +123,22 @@ def delete_one_job(session: WriteSession, services: ServicesDep, job_id: str) ->
     job = get_job(session, job_id, lock=True)
     delete_job(session, job, delete_bytes=services.storage.delete_prefix)
     return Deleted(id=job_id, object="fine_tuning.job")
+
+
+def _submit(
+    session: Session, services: Services, spec: JobSpec, *, retry_of: str | None = None
+) -> JobObject:
+    settings = services.settings
+    resolved = resolve_spec(
+        session,
+        spec,
+        model_roots=settings.model_roots,
+        max_attempts=settings.max_attempts,
+        reader=services.facts,
+    )
+    now, ring = database_now(session), services.doorbell.ring
+    job = submit_job(session, spec, resolved, now=now, ring=ring, retry_of=retry_of)
+    return _shown(session, job)
 
 
 def _shown(session: Session, job: Job) -> JobObject:

@@ -1,0 +1,110 @@
+"""Requests that must not be done twice: what they were answered, kept beside what they made.
+
+A request is the same when it brings the same Idempotency-Key, or when a client says by itself that
+it tries again what it got no answer to. The answer is written in the transaction of what was made:
+either both are there or neither.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from core.db import database_now, is_postgresql
+from core.errors import IdempotencyConflict
+from core.models import Answer
+
+KEPT = timedelta(hours=24)
+RETRIED_WITHIN = timedelta(minutes=15)
+"""Longer than a client waits for an answer and between its attempts together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One request that is done at most once."""
+
+    id: str
+    body_hash: str
+    is_keyed: bool
+    """Whether the client sent a key; else the body is what the request is known by."""
+    is_retry: bool
+    """Whether the client says that it has sent this before."""
+    began_at: datetime
+    """When this attempt came in, by the clock of the database."""
+
+
+def open_ticket(
+    session: Session,
+    *,
+    scope: str,
+    body: dict[str, Any],
+    key: str | None,
+    is_retry: bool,
+) -> Ticket:
+    """The ticket of a request; `scope` says whose it is and what it asks for."""
+    body_hash = _digest(orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode())
+    return Ticket(
+        id=_digest(scope, key if key is not None else body_hash, str(key is not None)),
+        body_hash=body_hash,
+        is_keyed=key is not None,
+        is_retry=is_retry,
+        began_at=database_now(session),
+    )
+
+
+def find_answer(session: Session, ticket: Ticket, *, now: datetime) -> dict[str, Any] | None:
+    """What the same request was answered before; IdempotencyConflict if its body was another."""
+    row = session.scalar(select(Answer).where(Answer.id == ticket.id))
+    return _usable(row, ticket, now) if row is not None else None
+
+
+def take_turn(session: Session, ticket: Ticket, *, now: datetime) -> dict[str, Any] | None:
+    """Hold the ticket until the transaction ends: None to go on, or the answer of who was first."""
+    session.execute(delete(Answer).where(Answer.created_at < now - KEPT, Answer.id != ticket.id))
+    values = {
+        "id": ticket.id,
+        "body_hash": ticket.body_hash,
+        "created_at": now,
+        "is_retry": ticket.is_retry,
+    }
+    insert = postgresql.insert if is_postgresql(session) else sqlite.insert
+    # Where another transaction has inserted the same ticket, this waits until it has ended.
+    statement = insert(Answer).values(values).on_conflict_do_nothing().returning(Answer.id)
+    if session.scalar(statement) is not None:
+        return None
+    row = session.scalars(select(Answer).where(Answer.id == ticket.id).with_for_update()).one()
+    found = _usable(row, ticket, now)
+    if found is None:
+        row.body_hash, row.created_at = ticket.body_hash, now
+        row.is_retry, row.body = ticket.is_retry, None
+    return found
+
+
+def keep_answer(session: Session, ticket: Ticket, body: dict[str, Any]) -> None:
+    """Remember what the request is answered, in the transaction of `take_turn`."""
+    row = session.scalars(select(Answer).where(Answer.id == ticket.id)).one()
+    row.body = body
+    session.flush()
+
+
+def _usable(row: Answer, ticket: Ticket, now: datetime) -> dict[str, Any] | None:
+    age = now - row.created_at
+    if ticket.is_keyed:
+        if age > KEPT:
+            return None
+        if row.body_hash != ticket.body_hash:
+            raise IdempotencyConflict
+        return row.body
+    if ticket.is_retry:
+        return row.body if age <= RETRIED_WITHIN else None
+    # The first attempt of a client that has given it up: its retry overtook it.
+    return row.body if row.is_retry and row.created_at >= ticket.began_at else None
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
