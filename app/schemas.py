@@ -88,6 +88,7 @@ class JobError(BaseModel):
     code: str
     message: str
     param: str | None
+    suggestion: str | None = None
 
 
 class Progress(BaseModel):
@@ -171,6 +172,9 @@ class JobObject(BaseModel):
     priority: int
     max_attempts: int
     sample_prompts: list[str]
+    on_non_finite: str
+    rollback: dict[str, Any] | None
+    """Where the job went back to, and with what learning rate, after a loss that is not finite."""
     progress: Progress
     queue: QueuePlace | None
     attempts: list[AttemptObject] | None
@@ -224,6 +228,8 @@ class JobObject(BaseModel):
             priority=job.priority,
             max_attempts=job.max_attempts,
             sample_prompts=job.spec.get("sample_prompts", []),
+            on_non_finite=spec.get("on_non_finite", "fail"),
+            rollback=job.rollback,
             progress=_progress(job),
             queue=queue,
             attempts=[AttemptObject.of(attempt) for attempt in attempts]

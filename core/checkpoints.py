@@ -167,12 +167,6 @@ def list_checkpoints(
     return list(session.scalars(query.order_by(Checkpoint.step.desc()).limit(limit)))
 
 
-def resumable(session: Session, job_id: str) -> list[Checkpoint]:
-    """The checkpoints that an attempt may resume from, the best first. Verify before use."""
-    query = select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.is_corrupt.is_(False))
-    return list(session.scalars(query.order_by(Checkpoint.step.desc())))
-
-
 def entries(checkpoint: Checkpoint, part: Part | None = None) -> Iterator[ManifestEntry]:
     """The files of a checkpoint, all or those of one part."""
     for item in checkpoint.manifest:

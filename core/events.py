@@ -102,6 +102,12 @@ def seq_before_tail(session: Session, job_id: str, lines: int) -> int:
     return seq - 1 if seq is not None else 0
 
 
+def log_tail(session: Session, job_id: str, lines: int) -> list[str]:
+    """The last lines of the log, the oldest of them first."""
+    after = seq_before_tail(session, job_id, lines)
+    return [text for _, text in read_log(session, job_id, after_seq=after, limit=lines)]
+
+
 def read_metrics(session: Session, job_id: str) -> dict[str, list[Any]]:
     """The metrics of a job as columns of equal length, ordered by step; null where none was logged.
 

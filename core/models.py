@@ -141,8 +141,10 @@ class Job(Base):
     """The option that was taken, what "auto" became and why; null where nothing was predicted."""
     measured: Mapped[dict[str, Any] | None]
     """What the newest finished attempt took, under the plan's names."""
+    rollback: Mapped[dict[str, Any] | None]
+    """{failed_step, to_step, learning_rate_before, learning_rate}, once it was rolled back."""
     error: Mapped[dict[str, Any] | None]
-    """{code, message, param} of the failure; null unless failed."""
+    """{code, message, param, suggestion} of the failure; null unless failed."""
 
     __table_args__ = (
         Index("ix_jobs_queue", "status", "priority", "queued_at"),
@@ -166,7 +168,7 @@ class Attempt(Base):
     resumed_from_step: Mapped[int] = mapped_column(default=0)
     """Optimizer steps that were already done when this attempt began."""
     error: Mapped[dict[str, Any] | None]
-    """{code, message, param, evidence} when it failed."""
+    """{code, message, param, suggestion, evidence} when it failed."""
     peak_memory_bytes: Mapped[int | None]
 
 
@@ -207,6 +209,8 @@ class Checkpoint(Base):
     size_bytes: Mapped[int]
     is_corrupt: Mapped[bool] = mapped_column(default=False)
     """Set when a resume found bytes that do not match the manifest."""
+    is_diverged: Mapped[bool] = mapped_column(default=False)
+    """Set when its weights led to a loss that is not finite; no attempt goes on from it."""
 
     __table_args__ = (Index("ix_checkpoints_step", "job_id", "step", unique=True),)
 

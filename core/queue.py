@@ -16,14 +16,17 @@ from sqlalchemy.orm import Session, aliased
 
 from core.db import is_postgresql
 from core.errors import LeaseLost
-from core.events import NewEvent
+from core.events import NewEvent, log_tail
+from core.failure import Failure
 from core.jobs import add_events, transition
 from core.models import Attempt, Job
 from core.plan.experience import Measured, note_outcome
-from core.refit import refit
+from core.remedy import find_remedy
+from core.rollback import explain_divergence
 from core.states import EventKind, FailureReason, JobStatus, Level, Outcome
 
 MAX_BACKOFF_SECONDS = 600.0
+EVIDENCE_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +45,6 @@ class Requests:
     cancel: bool
     save: bool
     pause: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why an attempt failed, in the user's words."""
-
-    reason: FailureReason
-    message: str
-    param: str | None = None
-    evidence: dict[str, Any] | None = None
-
-    def as_error(self) -> dict[str, Any]:
-        """OpenAI's error object of a job."""
-        return {"code": self.reason.code, "message": self.message, "param": self.param}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,25 +188,24 @@ def fail_attempt(
 ) -> None:
     """End the attempt badly: the job waits for the next one when that can help, else it failed.
 
-    Out of memory has its own answer: the next attempt trains the same thing in smaller pieces,
-    and is not charged.
+    Where the service can change something first, it does, and the attempt is not charged.
     """
     job = held_job(session, lease)
+    if failure.reason is FailureReason.NON_FINITE_LOSS:
+        failure = explain_divergence(session, job, failure)
     _close(session, lease, Outcome.FAILED, now=now, error=_attempt_error(failure))
-    if failure.reason is FailureReason.OUT_OF_MEMORY:
-        in_evaluation = bool((failure.evidence or {}).get("in_evaluation"))
-        smaller = refit(job.training, in_evaluation=in_evaluation)
-        if smaller is not None:
-            _requeue(
-                session,
-                job,
-                now=now,
-                message=f"Out of memory at step {job.step}: {smaller.change}",
-                data={"code": failure.reason.code, "training": smaller.training},
-                held_by=lease.token,
-                training=smaller.training,
-            )
-            return
+    remedy = find_remedy(session, job, failure)
+    if remedy is not None:
+        _requeue(
+            session,
+            job,
+            now=now,
+            message=remedy.message,
+            data=remedy.data,
+            held_by=lease.token,
+            **remedy.values,
+        )
+        return
     failed = job.num_failed_attempts + 1
     if not failure.reason.is_retryable or failed >= job.max_attempts:
         _fail(session, job, failure, now=now, held_by=lease.token, num_failed_attempts=failed)
@@ -363,7 +351,16 @@ def _rescue(session: Session, job: Job, *, now: datetime, policy: RetryPolicy) -
     assert job.lease_token is not None
     lease = Lease(job.id, job.attempt, job.lease_token)
     message = f"Worker {job.lease_owner} died or was cut off during attempt {job.attempt}."
-    failure = Failure(reason=FailureReason.WORKER_LOST, message=message)
+    failure = Failure(
+        reason=FailureReason.WORKER_LOST,
+        message=message,
+        evidence={
+            "step": job.step,
+            "worker": job.lease_owner,
+            "phase": job.phase,
+            "log": log_tail(session, job.id, EVIDENCE_LINES),
+        },
+    )
     _close(session, lease, Outcome.LOST, now=now, error=_attempt_error(failure))
     lost = job.num_lost_attempts + 1
     if lost > policy.max_lost_attempts:

@@ -106,6 +106,9 @@ class JobSpec(_Strict):
     """How often the job may be tried; the server has a default."""
     sample_prompts: Annotated[list[Prompt], Field(max_length=8)] = []
     """Answered by the model before the training and at each checkpoint, as events `samples`."""
+    on_non_finite: Literal["fail", "rollback"] = "fail"
+    """What follows a loss or gradient norm that is not finite: `rollback` goes back one checkpoint,
+    once, and on with a tenth of the learning rate."""
     max_seconds: Annotated[float, Field(gt=0, le=1e8)] | None = None
     """Longest time of one attempt; it ends with a last checkpoint, as failed."""
 

@@ -15,13 +15,15 @@ from typing import Any
 import orjson
 
 from core.base_model import find_model_checkpoint, local_folder, parse_model
-from core.checkpoints import STATE_FILES, Part, entries, mark_corrupt, resumable
+from core.checkpoints import STATE_FILES, Part, entries, mark_corrupt
 from core.db import Database, database_now
 from core.errors import NotFound
 from core.events import NewEvent
+from core.failure import Failure
 from core.files import get_file
 from core.models import Checkpoint, Job
-from core.queue import Failure, Lease, note_resume, record
+from core.queue import Lease, note_resume, record
+from core.resuming import resumable
 from core.settings import Settings
 from core.states import EventKind, FailureReason, Level
 from core.storage import CorruptObject, Storage
@@ -179,14 +181,9 @@ class Inputs:
         return folder
 
     def _resume(self, job: Job, scratch: Path) -> str | None:
-        """The newest checkpoint that is whole, fetched; None to begin at step 0.
-
-        Those of this job come first, then those of the job that it retries.
-        """
+        """The newest checkpoint that is whole, fetched; None to begin at step 0."""
         with self.database.read() as session:
-            candidates = resumable(session, job.id)
-            if not candidates and job.retry_of is not None:
-                candidates = resumable(session, job.retry_of)
+            candidates = resumable(session, job)
         for checkpoint in candidates:
             folder = scratch / f"resume-{checkpoint.step}"
             damage = self._damage(checkpoint, folder)

@@ -38,6 +38,14 @@ def oom_kills() -> int:
     return int(fields.get("oom_kill", 0))
 
 
+def resident_bytes(pid: int) -> int | None:
+    """Memory that a process holds on this machine; None when it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return None
+
+
 def is_sandboxed(settings: Settings) -> bool:
     """Whether children get walls; SettingsError when they must and this kernel has none."""
     can = landlock_version() > 0

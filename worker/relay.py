@@ -99,7 +99,6 @@ class Relay:
     def _on_finished(self, message: dict[str, Any]) -> None:
         self.ending = message
         self.step = message["step"]
-        self._publisher.finish()
 
     def _on_failed(self, message: dict[str, Any]) -> None:
         self.ending = message

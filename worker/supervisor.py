@@ -12,9 +12,9 @@ from typing import Any
 from core.db import Database, database_now
 from core.errors import LeaseLost, Unavailable
 from core.events import NewEvent
+from core.failure import Failure
 from core.models import Job
 from core.queue import (
-    Failure,
     Lease,
     RetryPolicy,
     fail_attempt,
@@ -28,7 +28,13 @@ from worker import verdict
 from worker.forkserver import ChildHandle, start_child
 from worker.inputs import InputError, Inputs, Interrupted
 from worker.lease import LeaseKeeper
-from worker.machine import is_sandboxed, oom_kills, training_device, usable_cpus
+from worker.machine import (
+    is_sandboxed,
+    oom_kills,
+    resident_bytes,
+    training_device,
+    usable_cpus,
+)
 from worker.publisher import Publisher
 from worker.recorder import Recorder
 from worker.relay import Relay
@@ -92,6 +98,7 @@ class Supervisor:
         self._asked_to_stop = False
         self._is_stalled = False
         self._oom_kills = oom_kills()
+        self._peak_memory_bytes: int | None = None
 
     def run(self) -> None:
         """Run the attempt. Whatever happens, nothing of it is left on this machine."""
@@ -111,7 +118,7 @@ class Supervisor:
         except Interrupted:
             self._end_by_request()
         except InputError as error:
-            self._end_by_failure(error.failure)
+            self._end_by_failure(verdict.without_inputs(error.failure, self._relay))
 
     def _persist_inputs(self) -> dict[str, Any]:
         """Gather the inputs; a storage or database that is away is waited for."""
@@ -153,6 +160,7 @@ class Supervisor:
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_SECONDS
                 self._send({"type": "tick"})
+                self._look_at_memory(child)
             if self._publisher.is_behind:
                 # The child waits for us, not we for it.
                 self._watchdog.saw_life()
@@ -163,6 +171,11 @@ class Supervisor:
                 return
             self._pass_on_requests()
         child.process.join()
+
+    def _look_at_memory(self, child: ChildHandle) -> None:
+        held = resident_bytes(child.pid)
+        if held is not None:
+            self._peak_memory_bytes = max(held, self._peak_memory_bytes or 0)
 
     def _read_log(self, child: ChildHandle) -> bool:
         data = os.read(child.log.fileno(), 65536)
@@ -213,13 +226,15 @@ class Supervisor:
     def _conclude(self) -> None:
         """The child is gone: judge by what it did, not by its exit code."""
         ending = self._relay.ending
-        if ending is None or ending["type"] == "failed":
-            self._end_by_failure(self._judge(ending))
-            return
+        # Whatever ended it, the checkpoints that it finished are good.
+        self._publisher.finish()
         while not self._publisher.is_done:
             self._keeper.lost.wait(LOOK_SECONDS)
             if self._wishes.is_stop_at_once:
                 raise Interrupted
+        if ending is None or ending["type"] == "failed":
+            self._end_by_failure(self._judge(ending))
+            return
         if ending["stopped"]:
             raise Interrupted
         self._settle()
@@ -235,16 +250,18 @@ class Supervisor:
         )
 
     def _judge(self, ending: dict[str, Any] | None) -> Failure:
-        if ending is not None:
-            return verdict.told(ending, self._relay)
-        if self._is_stalled:
-            return verdict.stalled(self._relay)
         assert self._child is not None
-        return verdict.died(
-            self._child.process.exitcode,
-            self._relay,
-            is_killed_by_kernel=oom_kills() > self._oom_kills,
+        traces = verdict.Traces(
+            exit_code=self._child.process.exitcode,
+            peak_memory_bytes=self._peak_memory_bytes,
+            memory_limit_bytes=(self._job.spec.get("resources") or {}).get("memory"),
         )
+        if ending is not None:
+            return verdict.told(ending, self._relay, traces)
+        if self._is_stalled:
+            return verdict.stalled(self._relay, traces)
+        is_killed = oom_kills() > self._oom_kills
+        return verdict.died(self._relay, traces, is_killed_by_kernel=is_killed)
 
     def _end_by_request(self) -> None:
         if self._wishes.is_lost:
@@ -257,14 +274,13 @@ class Supervisor:
         self._persist(lambda session, now: stop_attempt(session, self._lease, outcome, now=now))
 
     def _end_by_failure(self, failure: Failure) -> None:
-        if failure.evidence:
-            event = NewEvent(
-                kind=EventKind.MESSAGE,
-                level=Level.ERROR,
-                message=failure.message,
-                data={"code": failure.reason.code, **failure.evidence},
-            )
-            self._recorder.add(event)
+        event = NewEvent(
+            kind=EventKind.MESSAGE,
+            level=Level.ERROR,
+            message=failure.message,
+            data={"code": failure.reason.code, **(failure.evidence or {})},
+        )
+        self._recorder.add(event)
         self._settle()
         policy = retry_policy(self._settings)
         self._persist(

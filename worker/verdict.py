@@ -1,49 +1,68 @@
 """Why an attempt failed, judged by what its child said last or by how it died."""
 
 import signal
+from dataclasses import dataclass, replace
 from typing import Any
 
-from core.queue import Failure
+import psutil
+
+from core.failure import Failure
 from core.states import FailureReason
 from worker.relay import Relay
 
 
-def told(message: dict[str, Any], relay: Relay) -> Failure:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traces:
+    """What a child leaves behind."""
+
+    exit_code: int | None
+    peak_memory_bytes: int | None
+    memory_limit_bytes: int | None
+
+    def as_evidence(self, relay: Relay) -> dict[str, Any]:
+        """The evidence of a failure, with the machine's memory as it is now."""
+        return {
+            "step": relay.step,
+            "exit_code": self.exit_code,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "memory_limit_bytes": self.memory_limit_bytes,
+            "available_memory_bytes": psutil.virtual_memory().available,
+            "log": list(relay.last_lines),
+        }
+
+
+def told(message: dict[str, Any], relay: Relay, traces: Traces) -> Failure:
     """The failure that the child itself reported."""
+    evidence = traces.as_evidence(relay)
+    for name in ("step", "peak_memory_bytes"):
+        evidence[name] = message[name] if message.get(name) is not None else evidence[name]
     return Failure(
         reason=FailureReason.of(message["code"]),
         message=message["message"],
         param=message.get("param"),
-        evidence={
-            "step": message.get("step", relay.step),
-            "in_evaluation": message.get("in_evaluation", False),
-            "peak_memory_bytes": message.get("peak_memory_bytes"),
-            "log": list(relay.last_lines),
-        },
+        evidence=evidence | {"in_evaluation": message.get("in_evaluation", False)},
     )
 
 
-def stalled(relay: Relay) -> Failure:
+def stalled(relay: Relay, traces: Traces) -> Failure:
     """The failure of a child that hung; where it hung is the end of its log."""
     return Failure(
         reason=FailureReason.STALLED,
         message=f"The training made no progress after step {relay.step}.",
-        evidence={"step": relay.step, "log": list(relay.last_lines)},
+        evidence=traces.as_evidence(relay),
     )
 
 
-def died(exit_code: int | None, relay: Relay, *, is_killed_by_kernel: bool) -> Failure:
+def died(relay: Relay, traces: Traces, *, is_killed_by_kernel: bool) -> Failure:
     """The failure of a child that ended without a word."""
-    evidence = {"step": relay.step, "exit_code": exit_code, "log": list(relay.last_lines)}
-    if exit_code == -signal.SIGKILL and is_killed_by_kernel:
+    code, evidence = traces.exit_code, traces.as_evidence(relay)
+    if code == -signal.SIGKILL and is_killed_by_kernel:
         return Failure(
             reason=FailureReason.OUT_OF_MEMORY,
             message=f"The kernel killed the training at step {relay.step} for want of memory.",
             evidence=evidence,
         )
-    how = f"exit code {exit_code}"
-    if exit_code is not None and exit_code < 0:
-        how = f"signal {-exit_code}"
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     return Failure(
         reason=FailureReason.CHILD_DIED,
         message=f"The training process died at step {relay.step} ({how}).",
@@ -56,4 +75,10 @@ def over_time(relay: Relay) -> Failure:
     return Failure(
         reason=FailureReason.TIME_LIMIT,
         message=f"max_seconds were over at step {relay.step}; its checkpoint is kept.",
+        evidence={"step": relay.step, "log": list(relay.last_lines)},
     )
+
+
+def without_inputs(failure: Failure, relay: Relay) -> Failure:
+    """The failure of an attempt whose inputs could not be had, with what was printed meanwhile."""
+    return replace(failure, evidence={"step": relay.step, "log": list(relay.last_lines)})

@@ -8,9 +8,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.main import create_app
 from core.db import Database, database_now
+from core.failure import Failure
 from core.jobs import get_job, list_jobs
 from core.models import Job
-from core.queue import Failure, fail_attempt, stop_attempt
+from core.queue import fail_attempt, stop_attempt
 from core.settings import Settings
 from core.states import FailureReason, JobStatus, Outcome
 from tests.api.conftest import JOBS, LOCAL, NO_JOB, Site, changed, problem_of, serving
@@ -289,7 +290,12 @@ def test_a_failed_job_tells_why(site: Site) -> None:
 
     job = _job(site, lease.job_id)
 
-    error = {"code": "invalid_training_file", "message": "Line 7 is bad.", "param": None}
+    error = {
+        "code": "invalid_training_file",
+        "message": "Line 7 is bad.",
+        "param": None,
+        "suggestion": FailureReason.INVALID_TRAINING_FILE.suggestion,
+    }
     assert job["status"] == "failed"
     assert job["error"] == error
     assert job["attempts"][0]["outcome"] == "failed"

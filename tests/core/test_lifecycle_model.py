@@ -20,11 +20,11 @@ from core.checkpoints import ManifestEntry, publish_checkpoint
 from core.db import Database
 from core.errors import InvalidState, LeaseLost
 from core.events import NewEvent, read_events
+from core.failure import Failure
 from core.jobs import cancel_job, get_job, pause_job, resume_job
 from core.migrate import upgrade
 from core.models import Attempt, Checkpoint, Job
 from core.queue import (
-    Failure,
     Lease,
     claim_job,
     fail_attempt,

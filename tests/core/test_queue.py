@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 from core.db import Database
 from core.errors import LeaseLost
 from core.events import NewEvent, read_events
+from core.failure import Failure
 from core.jobs import cancel_job, get_job, pause_job, resume_job
 from core.models import Attempt, Event, Job
 from core.queue import (
-    Failure,
     claim_job,
     count_claimable,
     fail_attempt,
@@ -171,6 +171,7 @@ def test_what_the_user_caused_fails_at_once(session: Session) -> None:
         "code": "invalid_training_file",
         "message": "Line 7 is bad.",
         "param": None,
+        "suggestion": FailureReason.INVALID_TRAINING_FILE.suggestion,
     }
     assert job.finished_at == later(1)
 

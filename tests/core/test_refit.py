@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from core.queue import Failure, claim_job, fail_attempt
+from core.failure import Failure
+from core.queue import claim_job, fail_attempt
 from core.refit import refit
 from core.states import FailureReason, JobStatus
 from tests.factories import NOW, POLICY, later, make_attempt

@@ -74,3 +74,9 @@ def test_failure_codes_are_unique() -> None:
     codes = [reason.code for reason in FailureReason]
 
     assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("reason", list(FailureReason))
+def test_every_failure_says_what_can_be_done_about_it(reason: FailureReason) -> None:
+    assert reason.suggestion.endswith(".")
+    assert len(reason.suggestion) > 20

@@ -22,6 +22,7 @@ from transformers.trainer_callback import ExportableState
 from trl import SFTConfig, SFTTrainer
 
 from worker.child.failure import ChildFailure
+from worker.child.learning_rate import adopt_learning_rate
 from worker.child.report import IGNORED, DataReport, count_tokens
 from worker.child.weights import mask_weightless
 
@@ -166,6 +167,12 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
             longest_row_tokens=before.longest,
         )
         return final
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load both, and let the learning rate be that of the arguments."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            adopt_learning_rate(self.optimizer, self.lr_scheduler, self.args.learning_rate)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write a checkpoint; what an earlier attempt left half-written there is removed."""

@@ -1,0 +1,53 @@
+"""What the service itself can change about a failed attempt before the next one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.failure import Failure
+from core.models import Job
+from core.refit import refit
+from core.rollback import roll_back
+from core.states import FailureReason
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Columns of the job to be changed, and the change in words. It costs no attempt."""
+
+    message: str
+    data: dict[str, Any]
+    values: dict[str, Any]
+
+
+def find_remedy(session: Session, job: Job, failure: Failure) -> Remedy | None:
+    """The remedy of this failure; None when there is none, or none is left."""
+    if failure.reason is FailureReason.OUT_OF_MEMORY:
+        return _smaller(job, failure)
+    if failure.reason is FailureReason.NON_FINITE_LOSS:
+        return _slower(session, job, failure)
+    return None
+
+
+def _smaller(job: Job, failure: Failure) -> Remedy | None:
+    in_evaluation = bool((failure.evidence or {}).get("in_evaluation"))
+    smaller = refit(job.training, in_evaluation=in_evaluation)
+    if smaller is None:
+        return None
+    return Remedy(
+        f"Out of memory at step {job.step}: {smaller.change}",
+        {"code": failure.reason.code, "training": smaller.training},
+        {"training": smaller.training},
+    )
+
+
+def _slower(session: Session, job: Job, failure: Failure) -> Remedy | None:
+    back = roll_back(session, job, failure)
+    if back is None:
+        return None
+    return Remedy(
+        f"{failure.message} {back.change}",
+        {"code": failure.reason.code, "rollback": back.note},
+        {"training": back.training, "rollback": back.note, "step": back.note["to_step"]},
+    )
