@@ -18,11 +18,13 @@ from core.errors import (
     NotFound,
     RepositoryNotFound,
     RevisionNotFound,
+    StorageFull,
     TooLarge,
     TuneyardError,
     Unauthorized,
     Unavailable,
 )
+from core.full import is_full
 from core.spec import request_error
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ STATUS: dict[type[TuneyardError], int] = {
     LeaseLost: 409,
     TooLarge: 413,
     Unavailable: 503,
+    StorageFull: 507,
 }
 """HTTP status of a branch; a class is answered like the nearest of its bases."""
 
@@ -44,12 +47,14 @@ HEADERS: dict[int, dict[str, str]] = {
     # Clients repeat a plain 409 by themselves, which cannot help.
     409: {"x-should-retry": "false"},
     503: {"retry-after": "2"},
+    507: {"x-should-retry": "false"},
 }
 
 TYPES = {
     401: "authentication_error",
     403: "permission_error",
     503: "service_unavailable_error",
+    507: "service_unavailable_error",
     500: "server_error",
 }
 """OpenAI's `type` by status; `invalid_request_error` for the rest."""
@@ -73,6 +78,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(TuneyardError, _on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(OSError, _on_file_error)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -143,6 +149,14 @@ async def _on_http(request: Request, error: Exception) -> Response:
     response = envelope(error.status_code, message, code=_CODES.get(error.status_code))
     response.headers.update(error.headers or {})
     return response
+
+
+async def _on_file_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    if is_full(error):
+        # An upload waits in a temporary file until all of it is here.
+        return problem(StorageFull("The disk of the server is full; nothing was stored."))
+    return await _on_bug(request, error)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -13,7 +13,7 @@ from core.events import NewEvent
 from core.hub.tree import commit_id
 from core.ids import new_id
 from core.models import Checkpoint, Job
-from core.queue import Lease, record
+from core.queue import Lease, held_job, record
 from core.states import EventKind, Level
 
 Part = Literal["weights", "state"]
@@ -66,8 +66,13 @@ def publish_checkpoint(
     """Make a checkpoint visible, under the lease. All of its bytes must be stored and verified.
 
     A step that an earlier attempt published, and that had to be trained again since its bytes
-    were found corrupt, is replaced.
+    were found corrupt, is replaced. To publish the same again is harmless.
     """
+    held_job(session, lease)
+    same = (Checkpoint.job_id == lease.job_id, Checkpoint.step == step)
+    done = session.scalar(select(Checkpoint).where(*same, Checkpoint.attempt == lease.attempt))
+    if done is not None:
+        return done
     size = sum(entry.size_bytes for entry in manifest)
     event = NewEvent(
         kind=EventKind.CHECKPOINT,
@@ -75,9 +80,7 @@ def publish_checkpoint(
         data={"step": step, "size_bytes": size},
     )
     record(session, lease, [event], now=now)
-    session.execute(
-        delete(Checkpoint).where(Checkpoint.job_id == lease.job_id, Checkpoint.step == step)
-    )
+    session.execute(delete(Checkpoint).where(*same))
     checkpoint = Checkpoint(
         id=new_id("ftckpt_"),
         job_id=lease.job_id,

@@ -9,15 +9,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 
-from core.errors import Unavailable
+from core.errors import DatabaseFull, Unavailable
 
 logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 10
 """How long a SQLite writer waits for another one."""
+
+CONNECT_SECONDS = 5
+POSTGRESQL_FULL = "53100"
+SQLITE_FULL = "database or disk is full"
 
 _AFTER_COMMIT = "after_commit"
 
@@ -65,7 +69,11 @@ class Database:
                 yield session
         except (OperationalError, InterfaceError) as error:
             logger.warning("database: %s", error.orig)
+            if _is_full(error.orig):
+                raise DatabaseFull from error
             raise Unavailable("The database does not answer. Try again in a moment.") from error
+        except TimeoutError as error:
+            raise Unavailable("The database is too busy. Try again in a moment.") from error
 
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
@@ -86,9 +94,19 @@ def is_postgresql(session: Session) -> bool:
     return session.get_bind().dialect.name == "postgresql"
 
 
+def _is_full(error: BaseException | None) -> bool:
+    return getattr(error, "sqlstate", None) == POSTGRESQL_FULL or SQLITE_FULL in str(error)
+
+
 def _make_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=10,
+            max_overflow=30,
+            connect_args={"connect_timeout": CONNECT_SECONDS},
+        )
     database = make_url(url).database
     if database:
         Path(database).parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,9 @@
     |-- LeaseLost            the attempt is no longer ours: stop, write nothing
     |-- TooLarge             more bytes than a setting allows
     |-- Unavailable          the database, the broker or the storage is away
+    |   |-- DatabaseFull       its disk has no room
+    |   |-- StorageFull        the same of the storage
+    |   `-- StorageForbidden   its keys are wrong, or may not do this
     `-- SettingsError        an environment variable with a bad value
 
 A class is a code; its docstring is the default message; `app.problems` maps branches to HTTP.
@@ -174,6 +177,24 @@ class Unavailable(TuneyardError):
     """A part of the service is away for the moment. Try again."""
 
     code = "unavailable"
+
+
+class DatabaseFull(Unavailable):
+    """The disk of the database is full. Make room there; nothing of this was written."""
+
+    code = "database_full"
+
+
+class StorageFull(Unavailable):
+    """The storage is full. Make room there; nothing of this was stored."""
+
+    code = "storage_full"
+
+
+class StorageForbidden(Unavailable):
+    """The storage refuses the keys of this server."""
+
+    code = "storage_forbidden"
 
 
 class SettingsError(TuneyardError):

@@ -170,6 +170,8 @@ class Attempt(Base):
     error: Mapped[dict[str, Any] | None]
     """{code, message, param, suggestion, evidence} when it failed."""
     peak_memory_bytes: Mapped[int | None]
+    num_batches: Mapped[int] = mapped_column(default=0)
+    """How many batches of events its worker has written."""
 
 
 class Event(Base):

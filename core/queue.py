@@ -118,6 +118,26 @@ def record(
     add_events(session, job, events, now=now, guard=_held(lease), **values)
 
 
+def record_batch(
+    session: Session,
+    lease: Lease,
+    number: int,
+    events: Sequence[NewEvent],
+    *,
+    now: datetime,
+    **values: Any,
+) -> None:
+    """Do as `record` does, once for each number, which rises: to do it again is harmless.
+
+    A connection that breaks during the commit leaves open whether it was done.
+    """
+    held_job(session, lease)
+    attempt = _attempt(session, lease)
+    if attempt.num_batches < number:
+        attempt.num_batches = number
+        record(session, lease, events, now=now, **values)
+
+
 def held_job(session: Session, lease: Lease) -> Job:
     """The job of a lease that is still held, else LeaseLost."""
     query = select(Job).where(*_held(lease))

@@ -164,6 +164,13 @@ class FailureReason(Enum):
         True,
         "Look at STORAGE_URL and the worker's network, then retry the job.",
     )
+    STORAGE_FORBIDDEN = (
+        "storage_forbidden",
+        "The storage refuses the keys of this server.",
+        False,
+        "Correct S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY and the bucket's policy, restart the "
+        "worker, and retry the job.",
+    )
     TIME_LIMIT = (
         "time_limit",
         "The job has used up its max_seconds.",

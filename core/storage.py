@@ -17,16 +17,24 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, S3Store
 
-from core.errors import NotFound, SettingsError, TuneyardError, Unavailable
+from core.errors import (
+    NotFound,
+    SettingsError,
+    StorageForbidden,
+    StorageFull,
+    TuneyardError,
+    Unavailable,
+)
+from core.fingerprint import PART_BYTES, Fingerprint
+from core.full import is_full, is_full_in_words
 
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential  # obstore has them for type checkers only
 
 CHUNK_BYTES = 1024 * 1024
-PART_BYTES = 8 * 1024 * 1024
 PARTS_AT_ONCE = 4
 DELETE_BATCH = 500
 CONNECT_SECONDS = 5
@@ -51,6 +59,8 @@ class StoredObject:
     key: str
     size: int
     sha256: str
+    tag: str | None = None
+    """What object storage is to call this content; null of a local folder."""
 
 
 def open_storage(
@@ -104,22 +114,43 @@ class Storage:
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> StoredObject:
         """Store an object in constant memory. If `chunks` raises, nothing becomes visible."""
-        digest, size = hashlib.sha256(), 0
+        seen = Fingerprint(tagged=self._root is None)
 
-        def hashed() -> Iterator[bytes]:
-            nonlocal size
+        def watched() -> Iterator[bytes]:
             for chunk in chunks:
-                digest.update(chunk)
-                size += len(chunk)
+                seen.feed(chunk)
                 yield chunk
 
-        self._put(_checked(key), hashed())
-        return StoredObject(key, size, digest.hexdigest())
+        self._put(_checked(key), watched())
+        return StoredObject(key, seen.size, seen.sha256, seen.finish())
 
     def put_file(self, key: str, path: Path) -> StoredObject:
         """Store the content of a file; the hash is that of the bytes that were sent."""
         with path.open("rb") as file:
             return self.put_stream(key, _chunks(file))
+
+    def verify(self, stored: StoredObject) -> None:
+        """Look again at what was stored; CorruptObject unless it is what was sent.
+
+        Object storage that tags a content by its MD5s vouches for it; else all is read back.
+        """
+        with _translated(stored.key):
+            found = obstore.head(self._store, _checked(stored.key))
+        if int(found["size"]) == stored.size:
+            if stored.tag is not None and (found["e_tag"] or "").strip('"') == stored.tag:
+                return
+            digest = hashlib.sha256()
+            for chunk in self.read(stored.key):
+                digest.update(chunk)
+            if digest.hexdigest() == stored.sha256:
+                return
+        raise CorruptObject(f"{stored.key} is not what was stored.")
+
+    def check_access(self) -> None:
+        """Write and delete a small object; StorageForbidden with the wrong keys."""
+        key = f"access-check/{secrets.token_hex(8)}"
+        self.put_stream(key, [b"tuneyard"])
+        self.delete(key)
 
     def size(self, key: str) -> int:
         """Size of an object in bytes."""
@@ -309,7 +340,8 @@ def _make_durable(path: Path, root: Path) -> None:
         for one in (path, *above):
             _sync(one)
     except OSError as error:
-        raise Unavailable(f"The storage cannot keep {path}: {error.strerror}") from error
+        kind = StorageFull if is_full(error) else Unavailable
+        raise kind(f"The storage cannot keep {path}: {error.strerror}") from error
 
 
 def _sync(path: Path) -> None:
@@ -328,4 +360,13 @@ def _translated(key: str) -> Iterator[None]:
         raise NotFound(f"Nothing is stored under {key}.") from error
     except BaseError as error:
         reason = str(error).strip().partition("\n")[0][:300]
+        if is_full_in_words(reason) or "507 Insufficient Storage" in reason:
+            raise StorageFull(f"The storage is full: {reason}") from error
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or (
+            # Listing has no error of its own for it.
+            "403 Forbidden" in reason
+        ):
+            raise StorageForbidden(
+                f"The storage refuses the keys of this server: {reason}"
+            ) from error
         raise Unavailable(f"The storage cannot be used: {reason}") from error

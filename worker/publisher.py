@@ -17,11 +17,13 @@ from core.checkpoints import (
     publish_checkpoint,
 )
 from core.db import Database, database_now
-from core.errors import LeaseLost, Unavailable
-from core.events import read_metrics
+from core.errors import LeaseLost, StorageForbidden, Unavailable
+from core.events import NewEvent, read_metrics
+from core.failure import Failure
 from core.models import Job
 from core.queue import Lease, held_job
-from core.storage import Storage
+from core.states import EventKind, FailureReason, Level
+from core.storage import CorruptObject, Storage
 from worker.card import Facts, write_card
 from worker.recorder import Recorder
 
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 30.0
+FORBIDDEN_TRIES = 3
+"""Keys that were just made may take a moment to be known everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Finished:
 class Publisher:
     """Publishes the checkpoints of one attempt, in order, from a thread of its own.
 
-    A checkpoint is visible only when all of its bytes are stored under their hashes. Storage or
-    database being away is waited for; `lost` means that the attempt has lost its job.
+    A checkpoint is visible only when all of its bytes are stored and were looked at again. Storage
+    or database being away is waited for; `lost` means that the attempt has lost its job.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class Publisher:
         self._queue: queue.Queue[Finished | None] = queue.Queue()
         self._stop = threading.Event()
         self.lost = threading.Event()
+        self.failure: Failure | None = None
+        """Why nothing more can be published."""
         self.last_step: int | None = None
         """Step of the newest published checkpoint of this attempt."""
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -94,21 +100,27 @@ class Publisher:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.is_set() and not self.lost.is_set():
+        while not self._stop.is_set() and not self.lost.is_set() and self.failure is None:
             checkpoint = self._queue.get()
             if checkpoint is None:
                 return
             self._persist(checkpoint)
 
     def _persist(self, checkpoint: Finished) -> None:
-        wait = FIRST_RETRY_SECONDS
+        wait, tries = FIRST_RETRY_SECONDS, 0
         while not self._stop.is_set():
+            tries += 1
             try:
                 self._publish(checkpoint)
             except LeaseLost:
                 self.lost.set()
                 return
-            except Unavailable as error:
+            except (Unavailable, CorruptObject) as error:
+                if isinstance(error, StorageForbidden) and tries >= FORBIDDEN_TRIES:
+                    self.failure = _forbidden(error)
+                    return
+                if tries == 1:
+                    self._tell_waiting(checkpoint, error)
                 logger.warning("checkpoint of step %d waits: %s", checkpoint.step, error.message)
                 self._stop.wait(wait)
                 wait = min(wait * 2, MAX_RETRY_SECONDS)
@@ -117,6 +129,15 @@ class Publisher:
                 shutil.rmtree(checkpoint.folder, ignore_errors=True)
                 self._on_published(checkpoint.step)
                 return
+
+    def _tell_waiting(self, checkpoint: Finished, error: Unavailable | CorruptObject) -> None:
+        event = NewEvent(
+            kind=EventKind.MESSAGE,
+            level=Level.WARN,
+            message=f"The checkpoint of step {checkpoint.step} waits to be stored: {error.message}",
+            data={"step": checkpoint.step, "code": error.code},
+        )
+        self._recorder.add(event)
 
     def _publish(self, checkpoint: Finished) -> None:
         # The metrics up to this step come first: a resume from here must find them recorded, and
@@ -136,7 +157,14 @@ class Publisher:
             )
             surplus = drop_surplus(session, held_job(session, self._lease))
         for prefix in surplus:
+            self._forget(prefix)
+
+    def _forget(self, prefix: str) -> None:
+        try:
             self._storage.delete_prefix(prefix)
+        except Unavailable as error:
+            # Nobody reads it any more; the worker sweeps the storage now and then.
+            logger.warning("%s stays for now: %s", prefix, error.message)
 
     def _add_card(self, checkpoint: Finished) -> None:
         with self._database.read() as session:
@@ -154,5 +182,10 @@ class Publisher:
                 continue
             name = path.relative_to(checkpoint.folder).as_posix()
             stored = self._storage.put_file(f"{prefix}/{name}", path)
+            self._storage.verify(stored)
             manifest.append(ManifestEntry(name, stored.size, stored.sha256, part_of(name)))
         return manifest
+
+
+def _forbidden(error: StorageForbidden) -> Failure:
+    return Failure(reason=FailureReason.STORAGE_FORBIDDEN, message=error.message)

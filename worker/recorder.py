@@ -11,7 +11,7 @@ from typing import Any
 from core.db import Database, database_now
 from core.errors import LeaseLost, Unavailable
 from core.events import NewEvent
-from core.queue import Lease, record
+from core.queue import Lease, record_batch
 from core.states import EventKind
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,10 @@ class Recorder:
         self._values: dict[str, Any] = {}
         self._dropped = 0
         self._writing = False
+        self._number = 0
+        """Of the batch that is being written; it stays until that is known to be done."""
+        self._batch: list[NewEvent] = []
+        self._batch_values: dict[str, Any] = {}
         self._closing = False
         self.lost = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -44,7 +48,7 @@ class Recorder:
         if event is not None and event.created_at is None:
             event = _dated(event)
         with self._changed:
-            full = len(self._waiting) >= MAX_WAITING
+            full = len(self._waiting) + len(self._batch) >= MAX_WAITING
             if event is not None and full and event.kind is EventKind.LOG:
                 self._dropped += 1
             elif event is not None:
@@ -74,39 +78,46 @@ class Recorder:
         wait = self._flush_seconds
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or bool(self._waiting or self._values))
+                self._changed.wait_for(
+                    lambda: self._closing or self._writing or bool(self._waiting or self._values)
+                )
                 if self._closing:
                     return
                 # Let more come in, so that one transaction carries many.
                 self._changed.wait_for(lambda: self._closing, timeout=wait)
-                batch, values = self._take()
-            wait = self._write(batch, values, wait)
+                if not self._writing:
+                    self._take()
+            wait = self._write(wait)
 
-    def _take(self) -> tuple[list[NewEvent], dict[str, Any]]:
-        batch = self._waiting[:MAX_BATCH]
+    def _take(self) -> None:
+        self._number += 1
+        self._batch = self._waiting[:MAX_BATCH]
         del self._waiting[:MAX_BATCH]
         if self._dropped:
             text = f"{self._dropped} log lines were dropped while the database was away"
-            batch.append(_dated(NewEvent(kind=EventKind.LOG, message=text)))
+            self._batch.append(_dated(NewEvent(kind=EventKind.LOG, message=text)))
             self._dropped = 0
-        values, self._values = self._values, {}
+        self._batch_values, self._values = self._values, {}
         self._writing = True
-        return batch, values
 
-    def _write(self, batch: list[NewEvent], values: dict[str, Any], wait: float) -> float:
-        """Write one batch; returns how long to wait before the next one."""
+    def _write(self, wait: float) -> float:
+        """Write the batch that was taken; returns how long to wait before the next look."""
         try:
             with self._database.write() as session:
-                record(session, self._lease, batch, now=database_now(session), **values)
+                record_batch(
+                    session,
+                    self._lease,
+                    self._number,
+                    self._batch,
+                    now=database_now(session),
+                    **self._batch_values,
+                )
         except LeaseLost:
             self._settle(lost=True)
             return self._flush_seconds
         except Unavailable:
-            logger.warning("database away, %d events wait", len(batch))
-            with self._changed:
-                self._waiting[:0] = batch
-                self._values = values | self._values
-            self._settle()
+            # The same batch again: whether it was committed is not known.
+            logger.warning("database away, %d events wait", len(self._batch))
             return min(max(wait, 0.2) * 2, MAX_WAIT_SECONDS)
         self._settle()
         return self._flush_seconds
@@ -114,6 +125,7 @@ class Recorder:
     def _settle(self, *, lost: bool = False) -> None:
         with self._changed:
             self._writing = False
+            self._batch = []
             if lost:
                 self.lost.set()
                 self._waiting.clear()

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.db import Database, database_now
-from core.errors import Unavailable
+from core.errors import StorageForbidden, Unavailable
 from core.garbage import remove_garbage
 from core.models import Worker
 from core.queue import claim_job, count_claimable, rescue_jobs
@@ -38,8 +38,15 @@ class Runtime:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Runtime":
-        """Open the database and the storage."""
-        return cls(settings, Database(settings.database_url), open_storage_of(settings))
+        """Open the database and the storage; StorageForbidden when its keys are wrong."""
+        storage = open_storage_of(settings)
+        try:
+            storage.check_access()
+        except StorageForbidden:
+            raise
+        except Unavailable as error:
+            logger.warning("the storage is away: %s", error.message)
+        return cls(settings, Database(settings.database_url), storage)
 
     def start(self) -> None:
         """Begin to poll, rescue and report."""

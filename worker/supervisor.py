@@ -10,7 +10,7 @@ from threading import Event as Flag
 from typing import Any
 
 from core.db import Database, database_now
-from core.errors import LeaseLost, Unavailable
+from core.errors import LeaseLost, StorageForbidden, Unavailable
 from core.events import NewEvent
 from core.failure import Failure
 from core.models import Job
@@ -22,7 +22,7 @@ from core.queue import (
     succeed_attempt,
 )
 from core.settings import Settings
-from core.states import EventKind, Level
+from core.states import EventKind, FailureReason, Level
 from core.storage import Storage
 from worker import verdict
 from worker.forkserver import ChildHandle, start_child
@@ -118,13 +118,17 @@ class Supervisor:
         except Interrupted:
             self._end_by_request()
         except InputError as error:
-            self._end_by_failure(verdict.without_inputs(error.failure, self._relay))
+            self._end_by_failure(verdict.with_log(error.failure, self._relay))
 
     def _persist_inputs(self) -> dict[str, Any]:
         """Gather the inputs; a storage or database that is away is waited for."""
         while True:
             try:
                 order = self._inputs.order(self._job, self._scratch)
+            except StorageForbidden as error:
+                raise InputError(
+                    Failure(reason=FailureReason.STORAGE_FORBIDDEN, message=error.message)
+                ) from error
             except Unavailable as error:
                 logger.warning("inputs of %s wait: %s", self._lease.job_id, error.message)
                 self._keeper.lost.wait(RETRY_SECONDS)
@@ -166,7 +170,7 @@ class Supervisor:
                 self._watchdog.saw_life()
             if self._watchdog.is_stalled:
                 self._end_stalled(child)
-            if self._wishes.is_stop_at_once:
+            if self._wishes.is_stop_at_once or self._publisher.failure is not None:
                 child.kill()
                 return
             self._pass_on_requests()
@@ -232,6 +236,9 @@ class Supervisor:
             self._keeper.lost.wait(LOOK_SECONDS)
             if self._wishes.is_stop_at_once:
                 raise Interrupted
+        if self._publisher.failure is not None:
+            self._end_by_failure(verdict.with_log(self._publisher.failure, self._relay))
+            return
         if ending is None or ending["type"] == "failed":
             self._end_by_failure(self._judge(ending))
             return

@@ -79,6 +79,6 @@ def over_time(relay: Relay) -> Failure:
     )
 
 
-def without_inputs(failure: Failure, relay: Relay) -> Failure:
-    """The failure of an attempt whose inputs could not be had, with what was printed meanwhile."""
+def with_log(failure: Failure, relay: Relay) -> Failure:
+    """A failure that lay outside of the child, with what was printed until then."""
     return replace(failure, evidence={"step": relay.step, "log": list(relay.last_lines)})

@@ -2,13 +2,15 @@
 
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import event, text
 
 from core.db import Database, after_commit, database_now
-from core.errors import Unavailable
+from core.errors import DatabaseFull, Unavailable
 from core.jobs import list_jobs
 from core.migrate import downgrade, is_current, upgrade
 from core.models import Base
@@ -82,3 +84,34 @@ def test_migrations_go_down_and_up_again(tmp_path) -> None:
 
     assert is_current(database)
     database.close()
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    """SQLite's own limit of pages stands for the disk's."""
+    database = Database(f"sqlite:///{tmp_path / 'tuneyard.db'}")
+    upgrade(database)
+    with database.write() as session:
+        pages = session.execute(text("PRAGMA page_count")).scalar_one()
+    event.listen(
+        database.engine,
+        "checkout",
+        lambda connection, *_: connection.execute(f"PRAGMA max_page_count={pages + 20}"),
+    )
+    made: list[str] = []
+
+    with pytest.raises(DatabaseFull, match="disk of the database is full"):
+        fill(database, made)
+
+    assert made
+    with database.read() as session:
+        assert {job.id for job in list_jobs(session, limit=20_000)} == set(made)
+        assert session.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
+    database.close()
+
+
+def fill(database: Database, made: list[str]) -> None:
+    """Make jobs until it fails; `made` are those that were committed."""
+    while True:
+        with database.write() as session:
+            job = make_job(session, metadata={"padding": "x" * 500})
+        made.append(job.id)

@@ -247,3 +247,31 @@ def test_a_bad_key_is_a_mistake_of_ours(storage: Storage, tmp_path: Path, key: s
     for call in calls:
         with pytest.raises(ValueError, match="bad storage key"):
             call()
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, 2 * PART_BYTES + 5])
+def test_what_was_stored_is_found_to_be_right(storage: Storage, size: int) -> None:
+    storage.verify(storage.put_stream("files/one", [b"x" * size]))
+
+
+@pytest.mark.parametrize("other", [b"other", b"longer than before"])
+def test_what_was_changed_since_is_found_to_be_wrong(storage: Storage, other: bytes) -> None:
+    stored = storage.put_stream("files/one", [b"12345"])
+    storage.put_stream("files/one", [other])
+
+    with pytest.raises(CorruptObject):
+        storage.verify(stored)
+
+
+def test_what_is_gone_since_is_missed(storage: Storage) -> None:
+    stored = storage.put_stream("files/one", [b"12345"])
+    storage.delete("files/one")
+
+    with pytest.raises(NotFound):
+        storage.verify(stored)
+
+
+def test_access_is_checked_without_a_trace(storage: Storage) -> None:
+    storage.check_access()
+
+    assert list(storage.list("access-check")) == []

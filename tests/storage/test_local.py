@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import SettingsError, Unavailable
+from core.errors import SettingsError, StorageFull, Unavailable
 from core.storage import Storage, open_storage
+from tests.limits import small_files
 
 
 def test_an_object_is_a_file_of_its_key(local_storage: Storage) -> None:
@@ -84,3 +85,13 @@ def test_a_storage_that_cannot_be_written_is_unavailable(
 
     with pytest.raises(Unavailable, match="storage"):
         local_storage.put_stream("files/one", [b"1"])
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(local_storage: Storage, tmp_path: Path) -> None:
+    local_storage.put_stream("files/before", [b"1"])
+
+    with small_files(100_000), pytest.raises(StorageFull):
+        local_storage.put_stream("files/one", [b"1" * 60_000] * 3)
+
+    assert list(local_storage.list("files")) == [("files/before", 1)]
+    assert [path.name for path in (tmp_path / "storage/files").iterdir()] == ["before"]

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,8 +12,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from core.errors import SettingsError, Unavailable
-from core.storage import Storage, open_storage
+from core.errors import SettingsError, StorageForbidden, StorageFull, Unavailable
+from core.storage import CorruptObject, Storage, open_storage
 from tests.servers.s3 import S3Server
 
 KEYS = {"s3_access_key": "access", "s3_secret_key": "secret"}
@@ -115,6 +116,11 @@ def test_a_server_that_refuses_is_unavailable_soon(
         CALLS[call](storage)
 
 
+def test_a_server_without_room_is_full(serve: Callable[..., Storage]) -> None:
+    with pytest.raises(StorageFull):
+        serve(Answer, 507).put_stream("files/one", [b"1"])
+
+
 @pytest.mark.parametrize("call", ["put", "list", "delete_prefix"])
 def test_a_bucket_that_does_not_exist_is_no_missing_object(
     serve: Callable[..., Storage], call: str
@@ -142,8 +148,27 @@ def test_an_answer_that_breaks_off_is_no_shorter_object(
 def test_wrong_keys_are_refused(s3_server: S3Server) -> None:
     storage = open_storage("s3://tuneyard/prefix", s3_endpoint=s3_server.endpoint, **KEYS)
 
-    with pytest.raises(Unavailable, match="403"):
+    with pytest.raises(StorageForbidden, match="403"):
         storage.put_stream("files/one", [b"1"])
+    with pytest.raises(StorageForbidden, match="403"):
+        list(storage.list("files"))
+    with pytest.raises(StorageForbidden, match="403"):
+        storage.check_access()
+
+
+def test_a_server_that_tags_by_content_vouches_for_it(s3_storage: Storage) -> None:
+    """Nothing is read back then: the wrong hash is not noticed."""
+    stored = s3_storage.put_stream("files/one", [b"1" * 100])
+
+    s3_storage.verify(replace(stored, sha256="0" * 64))
+
+
+def test_a_server_with_other_tags_is_read_back(s3_storage: Storage) -> None:
+    stored = replace(s3_storage.put_stream("files/one", [b"1" * 100]), tag="other")
+
+    s3_storage.verify(stored)
+    with pytest.raises(CorruptObject):
+        s3_storage.verify(replace(stored, sha256="0" * 64))
 
 
 def test_the_environment_does_not_change_what_was_set(

@@ -1,5 +1,8 @@
 """The recorder writes all in order, waits for a database that is away, and obeys the fence."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from sqlalchemy.orm import Session
 
@@ -11,6 +14,20 @@ from core.queue import Lease, rescue_jobs
 from core.states import EventKind
 from tests.factories import LEASE_SECONDS, POLICY, later, make_attempt
 from worker.recorder import MAX_WAITING, Recorder
+
+
+class UncertainDatabase(Database):
+    """A real database whose answers to some commits are lost: they are done nevertheless."""
+
+    lost_answers = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        with super().write() as session:
+            yield session
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise Unavailable
 
 
 class FlakyDatabase(Database):
@@ -68,6 +85,25 @@ def test_a_database_that_comes_back_finds_all_events(running) -> None:
     recorder.close()
     with database.read() as session:
         assert _messages(session, lease) == [str(number) for number in range(10)]
+    database.close()
+
+
+def test_a_commit_whose_answer_was_lost_is_not_written_twice(running) -> None:
+    calm, lease = running
+    calm.close()
+    database = UncertainDatabase(calm.url)
+    database.lost_answers = 2
+    recorder = Recorder(database, lease, flush_seconds=0.01)
+    for number in range(10):
+        recorder.add(_line(number), step=number)
+    assert recorder.barrier(timeout=30)
+    recorder.add(_line(10))
+
+    assert recorder.barrier(timeout=30)
+
+    recorder.close()
+    with database.read() as session:
+        assert _messages(session, lease) == [str(number) for number in range(11)]
     database.close()
 
 
