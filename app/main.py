@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from app import problems
+from app.chores import Chores
+from app.limits import RateLimitMiddleware
 from app.middleware import NulMiddleware, RequestIdMiddleware, TooLargeMiddleware
-from app.routes import catalog, checkpoints, files, health, hub, jobs, plan, watching
+from app.routes import catalog, checkpoints, files, health, hub, jobs, plan, uploads, watching
 from app.security import SecurityMiddleware
 from app.services import Services
 from app.stopping import on_stop_signal
@@ -27,7 +30,10 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """The last one put around is the first to see a request."""
-        app = SecurityMiddleware(NulMiddleware(super().build_middleware_stack()), self._settings)
+        app: ASGIApp = NulMiddleware(super().build_middleware_stack())
+        if self._settings.rate_limit_per_minute:
+            app = RateLimitMiddleware(app, self._settings.rate_limit_per_minute)
+        app = SecurityMiddleware(app, self._settings)
         return RequestIdMiddleware(TooLargeMiddleware(app))
 
 
@@ -45,8 +51,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = Services.open(settings)
         app.state.services = services
+        chores = Chores(services)
+        chores.start()
         with on_stop_signal(services.hub.close):
             yield
+        chores.close()
         services.hub.close()
         services.close()
 
@@ -58,8 +67,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
     )
-    for router in (
+    routers = (
         files.make_router(settings.max_upload_bytes),
+        uploads.router,
         plan.router,
         jobs.router,
         watching.router,
@@ -67,7 +77,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         catalog.router,
         health.router,
         hub.router,
-    ):
+    )
+    for router in routers:
         app.include_router(router)
+    app.state.routes = [
+        route for owner in (app, *routers) for route in owner.routes if isinstance(route, Route)
+    ]
     problems.install(app)
     return app

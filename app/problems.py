@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from core.errors import (
     Conflict,
@@ -16,6 +17,7 @@ from core.errors import (
     Invalid,
     LeaseLost,
     NotFound,
+    RateLimited,
     RepositoryNotFound,
     RevisionNotFound,
     StorageFull,
@@ -37,6 +39,7 @@ STATUS: dict[type[TuneyardError], int] = {
     Conflict: 409,
     LeaseLost: 409,
     TooLarge: 413,
+    RateLimited: 429,
     Unavailable: 503,
     StorageFull: 507,
 }
@@ -44,15 +47,16 @@ STATUS: dict[type[TuneyardError], int] = {
 
 HEADERS: dict[int, dict[str, str]] = {
     401: {"www-authenticate": "Bearer"},
-    # Clients repeat a plain 409 by themselves, which cannot help.
-    409: {"x-should-retry": "false"},
     503: {"retry-after": "2"},
-    507: {"x-should-retry": "false"},
 }
+
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+"""What may go better the next time. Clients by themselves would repeat a 409, too."""
 
 TYPES = {
     401: "authentication_error",
     403: "permission_error",
+    429: "requests",
     503: "service_unavailable_error",
     507: "service_unavailable_error",
     500: "server_error",
@@ -101,7 +105,7 @@ def envelope(
     return Response(
         orjson.dumps({"error": error}),
         status,
-        headers=HEADERS.get(status),
+        headers=HEADERS.get(status, {}) | {"x-should-retry": str(status in RETRIED).lower()},
         media_type="application/json",
     )
 
@@ -148,6 +152,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     message = text.format(method=request.method, path=request.url.path[:200])
     response = envelope(error.status_code, message, code=_CODES.get(error.status_code))
     response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["allow"] = ", ".join(sorted(_allowed(request)))
     return response
 
 
@@ -157,6 +163,13 @@ async def _on_file_error(request: Request, error: Exception) -> Response:
         # An upload waits in a temporary file until all of it is here.
         return problem(StorageFull("The disk of the server is full; nothing was stored."))
     return await _on_bug(request, error)
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods of all routes of this path; the framework names those of the first."""
+    routes: list[Route] = request.app.state.routes
+    found = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in found for method in route.methods or ()}
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -69,6 +69,7 @@ class FileObject(BaseModel):
             filename=file.filename,
             purpose=file.purpose,
             status="processed",
+            expires_at=unix(file.expires_at),
             sha256=file.sha256,
             report=FileReport.from_dict(file.report).to_dict() if file.report else None,
         )

@@ -88,22 +88,22 @@ def take_turn(session: Session, ticket: Ticket, *, now: datetime) -> dict[str, A
 def keep_answer(session: Session, ticket: Ticket, body: dict[str, Any]) -> None:
     """Remember what the request is answered, in the transaction of `take_turn`."""
     row = session.scalars(select(Answer).where(Answer.id == ticket.id)).one()
-    row.body = body
+    row.body = orjson.dumps(body).decode()
     session.flush()
 
 
 def _usable(row: Answer, ticket: Ticket, now: datetime) -> dict[str, Any] | None:
     age = now - row.created_at
     if ticket.is_keyed:
-        if age > KEPT:
-            return None
-        if row.body_hash != ticket.body_hash:
+        is_same = age <= KEPT
+        if is_same and row.body_hash != ticket.body_hash:
             raise IdempotencyConflict
-        return row.body
-    if ticket.is_retry:
-        return row.body if age <= RETRIED_WITHIN else None
-    # The first attempt of a client that has given it up: its retry overtook it.
-    return row.body if row.is_retry and row.created_at >= ticket.began_at else None
+    elif ticket.is_retry:
+        is_same = age <= RETRIED_WITHIN
+    else:
+        # The first attempt of a client that has given it up: its retry overtook it.
+        is_same = row.is_retry and row.created_at >= ticket.began_at
+    return orjson.loads(row.body) if is_same and row.body is not None else None
 
 
 def _digest(*parts: str) -> str:

@@ -9,13 +9,14 @@
     |-- Unauthorized         no key, or a wrong one
     |-- Forbidden            a right key that may not do this
     |-- NotFound             no such thing, or not yours
-    |   |-- FileNotFound, JobNotFound, CheckpointNotFound, ModelNotFound
+    |   |-- FileNotFound, UploadNotFound, JobNotFound, CheckpointNotFound, ModelNotFound
     |   `-- RepositoryNotFound, RevisionNotFound, EntryNotFound
     |-- Conflict             two requests that exclude each other
     |   |-- IdempotencyConflict  a key that was used for something else
     |   `-- IllegalTransition  an edge that the state machine does not have
     |-- LeaseLost            the attempt is no longer ours: stop, write nothing
     |-- TooLarge             more bytes than a setting allows
+    |-- RateLimited          more requests in a minute than a setting allows
     |-- Unavailable          the database, the broker or the storage is away
     |   |-- DatabaseFull       its disk has no room
     |   |-- StorageFull        the same of the storage
@@ -113,6 +114,12 @@ class JobNotFound(NotFound):
     code = "job_not_found"
 
 
+class UploadNotFound(NotFound):
+    """No such upload."""
+
+    code = "upload_not_found"
+
+
 class CheckpointNotFound(NotFound):
     """No such checkpoint."""
 
@@ -171,6 +178,12 @@ class TooLarge(TuneyardError):
     """The body is larger than this server accepts."""
 
     code = "too_large"
+
+
+class RateLimited(TuneyardError):
+    """Too many requests by this key."""
+
+    code = "rate_limit_exceeded"
 
 
 class Unavailable(TuneyardError):

@@ -4,10 +4,12 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.dataset import FileReport, FileValidator, FormatName
@@ -25,6 +27,19 @@ logger = logging.getLogger(__name__)
 
 PURPOSES = ("fine-tune", "assistants", "batch", "vision", "user_data", "evals")
 MAX_NAME_LENGTH = 255
+MAX_DELETED = 100
+"""Expired files that are deleted in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """An upload whose bytes are stored, and of which no row tells yet."""
+
+    id: str
+    filename: str
+    purpose: str
+    stored: StoredObject
+    report: FileReport | None
 
 
 def store_file(
@@ -34,21 +49,17 @@ def store_file(
     purpose: str,
     filename: str = "",
     format_name: FormatName | None = None,
-) -> tuple[str, StoredObject, FileReport | None]:
+) -> NewFile:
     """Stream an upload into storage, validating it on the way when it is to be trained on.
 
-    Returns the new file's id, what was stored and what validation found. InvalidFile names the
-    first bad lines; nothing is left behind then. The format is told by the content and the name
-    unless it is given.
+    InvalidFile names the first bad lines; nothing is left behind then. The format is told by the
+    content and the name unless it is given.
     """
-    if purpose not in PURPOSES:
-        raise InvalidArgument(
-            f"purpose must be one of {', '.join(PURPOSES)}; got {purpose!r}.", param="purpose"
-        )
+    check_purpose(purpose)
     file_id = new_id("file-")
     key = f"files/{file_id}"
     if purpose != "fine-tune":
-        return file_id, storage.put_stream(key, chunks), None
+        return NewFile(file_id, filename, purpose, storage.put_stream(key, chunks), None)
     validator = FileValidator(filename, format_name=format_name)
     stored = storage.put_stream(key, _validated(chunks, validator))
     report = validator.finish()
@@ -57,31 +68,33 @@ def store_file(
     if report.errors:
         storage.delete(key)
         raise invalid_file(report)
-    return file_id, stored, report
+    return NewFile(file_id, filename, purpose, stored, report)
 
 
 def add_file(
     session: Session,
+    new: NewFile,
     *,
-    file_id: str,
-    filename: str,
-    purpose: str,
-    stored: StoredObject,
-    report: FileReport | None,
     now: datetime,
+    expires_after_seconds: int | None = None,
     project_id: str = DEFAULT_PROJECT,
 ) -> File:
     """Record a stored upload."""
+    expires_at = None
+    if expires_after_seconds is not None:
+        expires_at = now + timedelta(seconds=expires_after_seconds)
+    name = new.filename or "file"
     file = File(
-        id=file_id,
+        id=new.id,
         project_id=project_id,
-        filename=filename[:MAX_NAME_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}"),
-        purpose=purpose,
-        size_bytes=stored.size,
-        sha256=stored.sha256,
-        storage_key=stored.key,
-        report=report.to_dict() if report else None,
+        filename=name[:MAX_NAME_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}"),
+        purpose=new.purpose,
+        size_bytes=new.stored.size,
+        sha256=new.stored.sha256,
+        storage_key=new.stored.key,
+        report=new.report.to_dict() if new.report else None,
         created_at=now,
+        expires_at=expires_at,
     )
     session.add(file)
     session.flush()
@@ -126,19 +139,43 @@ def list_files(
 
 def delete_file(session: Session, file: File, storage: Storage) -> None:
     """Forget a file, and delete its bytes once that is committed. A job in progress holds it."""
-    terminal = [status for status, edges in TRANSITIONS.items() if not edges]
-    user = session.scalar(
-        select(Job.id)
-        .where(
-            or_(Job.training_file == file.id, Job.validation_file == file.id),
-            Job.status.not_in(terminal),
-        )
-        .limit(1)
-    )
+    user = session.scalar(_jobs_in_progress().where(_needs(file.id)).limit(1))
     if user is not None:
         raise InvalidState(f"Job {user} still needs this file.", param="file_id")
     session.delete(file)
     after_commit(session, lambda: storage.delete(file.storage_key))
+
+
+def delete_expired_files(session: Session, storage: Storage, *, now: datetime) -> int:
+    """Delete files whose time is over and that no job in progress needs; returns how many."""
+    query = (
+        select(File)
+        .where(File.expires_at <= now, ~_jobs_in_progress().where(_needs(File.id)).exists())
+        .order_by(File.expires_at)
+        .limit(MAX_DELETED)
+    )
+    expired = list(session.scalars(query))
+    for file in expired:
+        delete_file(session, file, storage)
+    return len(expired)
+
+
+def _jobs_in_progress() -> Select[str]:
+    return select(Job.id).where(
+        Job.status.not_in([status for status, edges in TRANSITIONS.items() if not edges])
+    )
+
+
+def _needs(file_id: Any) -> ColumnElement[bool]:
+    return or_(Job.training_file == file_id, Job.validation_file == file_id)
+
+
+def check_purpose(purpose: str) -> None:
+    """InvalidArgument for what no file may be uploaded for."""
+    if purpose not in PURPOSES:
+        raise InvalidArgument(
+            f"purpose must be one of {', '.join(PURPOSES)}; got {purpose[:100]!r}.", param="purpose"
+        )
 
 
 def invalid_file(report: FileReport) -> InvalidFile:

@@ -76,8 +76,51 @@ class File(Base):
     report: Mapped[dict[str, Any] | None]
     """What validation found: rows, shape, columns. Null for purposes that are not trained on."""
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    """Deleted after this, or when the job that needs it then has ended. Null keeps it."""
 
-    __table_args__ = (Index("ix_files_project", "project_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_files_project", "project_id", "created_at", "id"),
+        Index("ix_files_expiry", "expires_at"),
+    )
+
+
+class Upload(Base):
+    """A file that comes in parts, until it is completed."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(default="default")
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    mime_type: Mapped[str]
+    size_bytes: Mapped[int]
+    """What all parts of the file must come to."""
+    expires_after_seconds: Mapped[int | None]
+    """Of the file that it becomes."""
+    status: Mapped[str]
+    """pending, completed, cancelled or expired."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    file_id: Mapped[str | None]
+    part_ids: Mapped[list[Any] | None]
+    """The parts that it was completed from, in order."""
+
+    __table_args__ = (Index("ix_uploads_expiry", "status", "expires_at"),)
+
+
+class UploadPart(Base):
+    """One stored part of an upload."""
+
+    __tablename__ = "upload_parts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"))
+    size_bytes: Mapped[int]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_upload_parts_upload", "upload_id"),)
 
 
 class Job(Base):
@@ -252,8 +295,8 @@ class Answer(Base):
     created_at: Mapped[datetime]
     is_retry: Mapped[bool]
     """Whether the client said that it had sent the request before."""
-    body: Mapped[dict[str, Any] | None]
-    """The answer's JSON; null only inside of the transaction that makes it."""
+    body: Mapped[str | None] = mapped_column(Text)
+    """The answer's JSON as it was sent; null only inside of the transaction that makes it."""
 
     __table_args__ = (Index("ix_answers_age", "created_at"),)
 

@@ -143,6 +143,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = _env(
         "MAX_BODY_BYTES", "Largest JSON request body, in bytes.", default=1024**2, ge=1024
     )
+    rate_limit_per_minute: int = _env(
+        "RATE_LIMIT_PER_MINUTE",
+        "Requests to /v1 that each key may send to each API process in a minute; 0 sets no limit.",
+        default=30_000,
+        ge=0,
+    )
 
     @classmethod
     def from_environment(cls) -> Self:

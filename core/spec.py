@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -13,6 +13,9 @@ Auto = Literal["auto"]
 Label = Annotated[str, Field(max_length=512)]
 Prompt = Annotated[str, Field(min_length=1, max_length=4096)]
 LabelKey = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -153,16 +156,18 @@ class ResolvedSpec:
 
 def parse_spec(body: Mapping[str, Any]) -> JobSpec:
     """Check the form of a request; the error names the path of the first bad field."""
-    try:
-        return JobSpec.model_validate(body)
-    except ValidationError as error:
-        raise request_error(error.errors(include_url=False, include_input=False)) from error
+    return checked(JobSpec, body)
 
 
 def retry_changes(body: Mapping[str, Any]) -> dict[str, Any]:
     """Check the form of a retry; the trainer arguments to change."""
+    return dict(checked(RetryBody, body).training)
+
+
+def checked(model: type[Body], body: Mapping[str, Any]) -> Body:
+    """A body of this form, or the error that names the path of its first bad field."""
     try:
-        return dict(RetryBody.model_validate(body).training)
+        return model.model_validate(body)
     except ValidationError as error:
         raise request_error(error.errors(include_url=False, include_input=False)) from error
 

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 from app.download import file_response
 from app.schemas import Deleted, FileObject, Page
 from app.services import ReadSession, ServicesDep, WriteSession
+from app.uploads import ExpirySeconds
 from core.dataset import FormatName
 from core.db import database_now
-from core.errors import TooLarge
+from core.errors import InvalidArgument, TooLarge
 from core.files import add_file, delete_file, get_file, list_files, store_file
 
 CHUNK_BYTES = 1024 * 1024
@@ -42,28 +43,27 @@ def create_file(
     file: UploadFile,
     purpose: Annotated[str, Form()],
     format: Annotated[FormatName | None, Form()] = None,
+    expires_anchor: Annotated[
+        Literal["created_at"] | None, Form(alias="expires_after[anchor]")
+    ] = None,
+    expires_seconds: Annotated[ExpirySeconds | None, Form(alias="expires_after[seconds]")] = None,
 ) -> FileObject:
     """Upload a file; one to train on is validated row by row before it is accepted."""
+    if (expires_anchor is None) != (expires_seconds is None):
+        raise InvalidArgument("expires_after needs anchor and seconds.", param="expires_after")
     limit = services.settings.max_upload_bytes
     if file.size is not None and file.size > limit:
         raise TooLarge(f"The file is larger than this server accepts: {limit:,} bytes.")
-    file_id, stored, report = store_file(
+    new = store_file(
         services.storage,
-        _chunks(file.file),
+        chunks_of(file.file),
         purpose=purpose,
         filename=file.filename or "",
         format_name=format,
     )
     with services.database.write() as session:
-        row = add_file(
-            session,
-            file_id=file_id,
-            filename=file.filename or "file",
-            purpose=purpose,
-            stored=stored,
-            report=report,
-            now=database_now(session),
-        )
+        now = database_now(session)
+        row = add_file(session, new, now=now, expires_after_seconds=expires_seconds)
     return FileObject.of(row)
 
 
@@ -107,5 +107,6 @@ def get_content(
     )
 
 
-def _chunks(source: BinaryIO) -> Iterator[bytes]:
+def chunks_of(source: BinaryIO) -> Iterator[bytes]:
+    """What was uploaded, in pieces."""
     return iter(lambda: source.read(CHUNK_BYTES), b"")

@@ -5,7 +5,6 @@ Revision: 0004, after 0003.
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
 
 from core.models import UtcDateTime
 
@@ -13,8 +12,6 @@ revision: str = "0004"
 down_revision: str | None = "0003"
 branch_labels = None
 depends_on = None
-
-JSON = sa.JSON().with_variant(JSONB(), "postgresql")
 
 
 def upgrade() -> None:
@@ -24,7 +21,7 @@ def upgrade() -> None:
         sa.Column("body_hash", sa.String(length=255), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("is_retry", sa.Boolean(), nullable=False),
-        sa.Column("body", JSON, nullable=True),
+        sa.Column("body", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_answers_age", "answers", ["created_at"])

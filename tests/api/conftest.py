@@ -54,6 +54,8 @@ def problem_of(response: Response, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-request-id"]
+    retried = status in (408, 429, 500, 502, 503, 504)
+    assert response.headers["x-should-retry"] == str(retried).lower()
     body: dict[str, dict[str, Any]] = response.json()
     assert list(body) == ["error"]
     assert {"message", "type", "param", "code"} <= body["error"].keys()
@@ -70,11 +72,17 @@ class Site:
     storage: Storage
 
     def post_file(
-        self, content: bytes = ROWS, *, name: str = "rows.jsonl", purpose: str = "fine-tune"
+        self,
+        content: bytes = ROWS,
+        *,
+        name: str = "rows.jsonl",
+        purpose: str = "fine-tune",
+        fields: dict[str, str] | None = None,
     ) -> Response:
         """Upload."""
+        data = {"purpose": purpose, **(fields or {})}
         response: Response = self.client.post(
-            "/v1/files", data={"purpose": purpose}, files={"file": (name, content)}
+            "/v1/files", data=data, files={"file": (name, content)}
         )
         return response
 

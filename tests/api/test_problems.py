@@ -39,15 +39,23 @@ def test_a_path_is_never_taken_for_a_format(site: Site, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("PUT", "/v1/files"), ("PATCH", JOBS), ("POST", "/v1/models")]
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/files", "GET, POST"),
+        ("PATCH", JOBS, "GET, POST"),
+        ("PUT", "/v1/files/file-x", "DELETE, GET"),
+        ("POST", f"{JOBS}/x", "DELETE, GET"),
+        ("GET", f"{JOBS}/x/cancel", "POST"),
+        ("POST", "/v1/files/file-x/content", "GET, HEAD"),
+    ],
 )
-def test_an_impossible_method_is_answered_in_the_envelope(
-    site: Site, method: str, path: str
+def test_an_impossible_method_is_told_all_that_are_possible(
+    site: Site, method: str, path: str, allowed: str
 ) -> None:
     response = site.client.request(method, path)
 
     assert problem_of(response, 405)["code"] == "method_not_allowed"
-    assert response.headers["allow"]
+    assert response.headers["allow"] == allowed
 
 
 def test_a_too_large_body_is_answered_in_the_envelope(site: Site) -> None:

@@ -63,18 +63,10 @@ class Bench:
         """Store and record a file; its id."""
         with (path or self.text_file).open("rb") as source:
             chunks = iter(lambda: source.read(65536), b"")
-            file_id, stored, report = store_file(self.storage, chunks, purpose="fine-tune")
+            new = store_file(self.storage, chunks, purpose="fine-tune", filename="text.jsonl")
         with self.database.write() as session:
-            add_file(
-                session,
-                file_id=file_id,
-                filename="text.jsonl",
-                purpose="fine-tune",
-                stored=stored,
-                report=report,
-                now=database_now(session),
-            )
-        return file_id
+            add_file(session, new, now=database_now(session))
+        return new.id
 
     def submit(self, **body: Any) -> Job:
         """A checked job in the queue; small settings unless `training` says otherwise."""
