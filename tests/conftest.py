@@ -13,6 +13,7 @@ from core.migrate import upgrade
 from core.models import Base
 from core.settings import Settings
 from core.storage import Storage, open_storage
+from tests.servers.leftovers import adopt_orphans, end_leftovers, running
 from tests.servers.postgres import create_database, start_postgres
 
 DATABASES = ("sqlite", "postgresql")
@@ -23,6 +24,21 @@ def missing(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing, and CI must not skip")
     pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def orphans() -> None:
+    """Whatever loses its parent during the tests is found below us, not below init."""
+    adopt_orphans()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left(orphans: None) -> Iterator[None]:
+    """Fails a module whose tests leave a process behind."""
+    known = running()
+    yield
+    left = end_leftovers(known)
+    assert not left, f"processes left behind: {left}"
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ The owner holds the other end of our standard input. When that closes, however t
 the command is asked to stop, and killed after GRACE seconds.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -11,11 +12,16 @@ import sys
 import threading
 from types import FrameType
 
+PR_SET_PDEATHSIG = 1
+
 
 def main() -> int:
     """Run the command; its exit code is ours."""
     grace, command = float(sys.argv[1]), sys.argv[3:]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    # No other thread runs yet, so that code between fork and exec is safe.
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
+    )
 
     def pass_on(number: int, _: FrameType | None) -> None:
         process.send_signal(number)
@@ -27,6 +33,12 @@ def main() -> int:
     code = process.wait()
     _kill_group(process.pid)
     return code if code >= 0 else 128 - code
+
+
+def _die_with_parent() -> None:
+    """Let the kernel kill the command when the guard itself is killed: nobody else would."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _stop_with_owner(process: subprocess.Popen[bytes], grace: float) -> None:

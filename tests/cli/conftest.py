@@ -102,8 +102,9 @@ def is_ready(url: str) -> bool:
 
 
 def _is_of(process: psutil.Process, home: Path) -> bool:
+    # The broker writes its title over its arguments and environment; its folder still tells.
     try:
-        texts = [*process.environ().values(), *process.cmdline()]
+        texts = [*process.environ().values(), *process.cmdline(), process.cwd()]
     except psutil.Error:
         return False
     return process.pid != os.getpid() and any(str(home) in text for text in texts)
@@ -137,3 +138,4 @@ def _up(folder: Path) -> Iterator[Up]:
         process.kill()
     if up.process is not None:
         up.wait()
+    until(lambda: up.processes() == [])

@@ -65,6 +65,20 @@ def test_a_part_that_dies_is_started_again(up: Up) -> None:
     until(lambda: is_ready(up.url))
 
 
+def test_a_part_whose_guard_is_killed_goes_with_it_and_is_started_again(up: Up) -> None:
+    up.start()
+    broker = next(process for process in up.processes() if "valkey" in process.exe())
+    guard = broker.parent()
+    assert guard is not None
+
+    guard.kill()
+
+    until(lambda: not broker.is_running() or broker.status() == psutil.STATUS_ZOMBIE)
+    assert up.process is not None
+    assert up.process.stderr is not None
+    assert any("starting it again" in line for line in up.process.stderr)
+
+
 def test_a_second_up_of_the_same_home_names_the_first(up: Up) -> None:
     up.start()
     assert up.process is not None
