@@ -14,7 +14,18 @@ from app import problems
 from app.chores import Chores
 from app.limits import RateLimitMiddleware
 from app.middleware import NulMiddleware, RequestIdMiddleware, TooLargeMiddleware
-from app.routes import catalog, checkpoints, files, health, hub, jobs, plan, uploads, watching
+from app.routes import (
+    catalog,
+    checkpoints,
+    files,
+    health,
+    hub,
+    jobs,
+    permissions,
+    plan,
+    uploads,
+    watching,
+)
 from app.security import SecurityMiddleware
 from app.services import Services
 from app.stopping import on_stop_signal
@@ -74,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         jobs.router,
         watching.router,
         checkpoints.router,
+        permissions.router,
         catalog.router,
         health.router,
         hub.router,

@@ -5,10 +5,11 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from core.catalog import Model
 from core.checkpoints import entries
 from core.dataset import FileReport
 from core.ids import event_id
-from core.models import Attempt, Checkpoint, Event, File, Job, Worker
+from core.models import Attempt, Checkpoint, CheckpointPermission, Event, File, Job, Worker
 from core.states import EventKind
 from core.storage import Storage
 
@@ -149,7 +150,7 @@ class JobObject(BaseModel):
     status: str
     training_file: str | None
     validation_file: str | None
-    result_files: list[str] = []
+    result_files: list[str]
     trained_tokens: int | None
     error: JobError | None
     hyperparameters: dict[str, Any]
@@ -209,6 +210,7 @@ class JobObject(BaseModel):
             estimated_finish=_estimated_finish(job, now),
             model=job.model,
             fine_tuned_model=job.fine_tuned_model,
+            result_files=job.result_files or [],
             status=job.status,
             training_file=job.training_file,
             validation_file=job.validation_file,
@@ -326,6 +328,26 @@ class ModelObject(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+
+    @classmethod
+    def of(cls, model: Model) -> "ModelObject":
+        """The model as clients see it; folders have no age."""
+        return cls(id=model.name, created=unix(model.created_at) or 0, owned_by=model.owner)
+
+
+class PermissionObject(BaseModel):
+    """OpenAI's permission: a project that may use a checkpoint."""
+
+    id: str
+    object: Literal["checkpoint.permission"] = "checkpoint.permission"
+    created_at: int
+    project_id: str
+
+    @classmethod
+    def of(cls, permission: CheckpointPermission) -> "PermissionObject":
+        """The permission as clients see it."""
+        created_at = int(permission.created_at.timestamp())
+        return cls(id=permission.id, created_at=created_at, project_id=permission.project_id)
 
 
 class WorkerObject(BaseModel):

@@ -5,17 +5,16 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.checkpoints import get_checkpoint, list_checkpoints
 from core.errors import CheckpointNotFound, InvalidArgument, JobNotFound, ModelNotFound
-from core.jobs import DEFAULT_PROJECT, get_job
-from core.models import Checkpoint, Job
+from core.jobs import DEFAULT_PROJECT
+from core.models import Checkpoint
+from core.permissions import get_usable_job
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"{_PART}(/{_PART})?")
@@ -79,7 +78,7 @@ def find_model_checkpoint(
     """The checkpoint that a `jobs/...` name means: that of its step, else the newest."""
     assert model.job_id is not None
     try:
-        job = get_job(session, model.job_id, project_id=project_id)
+        job = get_usable_job(session, model.job_id, model.step, project_id=project_id)
     except JobNotFound as error:
         raise ModelNotFound(f"No such model: {model.name}", param="model") from error
     if model.step is None:
@@ -122,19 +121,3 @@ def local_models(model_roots: Sequence[Path]) -> Iterator[str]:
 
 def _not_a_name(name: str) -> InvalidArgument:
     return InvalidArgument(f"{name[:100]!r} is not a model name. {HOW_TO_NAME}", param="model")
-
-
-def list_models(
-    session: Session, model_roots: Sequence[Path], *, project_id: str = DEFAULT_PROJECT
-) -> Iterator[tuple[str, datetime | None, str]]:
-    """Name, age and owner of what `model` may name here: folders, and jobs that succeeded."""
-    for name in sorted(set(local_models(model_roots))):
-        yield name, None, "local"
-    query = (
-        select(Job)
-        .where(Job.project_id == project_id, Job.fine_tuned_model.is_not(None))
-        .order_by(Job.finished_at.desc())
-    )
-    for job in session.scalars(query):
-        assert job.fine_tuned_model is not None
-        yield job.fine_tuned_model, job.finished_at, project_id

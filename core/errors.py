@@ -9,7 +9,8 @@
     |-- Unauthorized         no key, or a wrong one
     |-- Forbidden            a right key that may not do this
     |-- NotFound             no such thing, or not yours
-    |   |-- FileNotFound, UploadNotFound, JobNotFound, CheckpointNotFound, ModelNotFound
+    |   |-- FileNotFound, UploadNotFound, JobNotFound, CheckpointNotFound, ModelNotFound,
+    |   |   PermissionNotFound
     |   `-- RepositoryNotFound, RevisionNotFound, EntryNotFound
     |-- Conflict             two requests that exclude each other
     |   |-- IdempotencyConflict  a key that was used for something else
@@ -124,6 +125,12 @@ class CheckpointNotFound(NotFound):
     """No such checkpoint."""
 
     code = "checkpoint_not_found"
+
+
+class PermissionNotFound(NotFound):
+    """No such permission."""
+
+    code = "permission_not_found"
 
 
 class ModelNotFound(NotFound):

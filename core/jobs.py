@@ -254,6 +254,13 @@ def delete_job(session: Session, job: Job, *, delete_bytes: Callable[[str], None
     """
     if not job.status.is_terminal:
         raise InvalidState(f"Job {job.id} is {job.status}; cancel it first.")
+    check_unused(session, job)
+    session.delete(job)
+    after_commit(session, lambda: delete_bytes(f"jobs/{job.id}"))
+
+
+def check_unused(session: Session, job: Job) -> None:
+    """InvalidState while an unfinished job is to train on what this one learned."""
     open_states = [status for status in JobStatus if not status.is_terminal]
     user = session.scalar(
         select(Job.id).where(
@@ -263,8 +270,6 @@ def delete_job(session: Session, job: Job, *, delete_bytes: Callable[[str], None
     )
     if user is not None:
         raise InvalidState(f"Job {user} still needs the checkpoints of this job.")
-    session.delete(job)
-    after_commit(session, lambda: delete_bytes(f"jobs/{job.id}"))
 
 
 def watch_jobs(session: Session, job_ids: Sequence[str]) -> Sequence[Row[str, int, JobStatus]]:

@@ -177,6 +177,8 @@ class Job(Base):
     """What the running attempt does now: fetch, load, data, train, save."""
     trained_tokens: Mapped[int | None]
     fine_tuned_model: Mapped[str | None]
+    result_files: Mapped[list[Any] | None]
+    """Ids of files with the metrics; null until the job has ended with some."""
     resolved: Mapped[dict[str, Any] | None]
     """The trainer's own arguments and model facts, as it reported them."""
     data_report: Mapped[dict[str, Any] | None]
@@ -258,6 +260,23 @@ class Checkpoint(Base):
     """Set when its weights led to a loss that is not finite; no attempt goes on from it."""
 
     __table_args__ = (Index("ix_checkpoints_step", "job_id", "step", unique=True),)
+
+
+class CheckpointPermission(Base):
+    """Another project's right to use a checkpoint."""
+
+    __tablename__ = "checkpoint_permissions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    step: Mapped[int]
+    project_id: Mapped[str]
+    """Who may use it; the job tells whose it is."""
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index("ix_checkpoint_permissions", "job_id", "step", "project_id", unique=True),
+    )
 
 
 class PlanOutcome(Base):

@@ -18,10 +18,12 @@ from core.db import is_postgresql
 from core.errors import LeaseLost
 from core.events import NewEvent, log_tail
 from core.failure import Failure
+from core.files import NewFile
 from core.jobs import add_events, transition
 from core.models import Attempt, Job
 from core.plan.experience import Measured, note_outcome
 from core.remedy import find_remedy
+from core.results import add_results
 from core.rollback import explain_divergence
 from core.states import EventKind, FailureReason, JobStatus, Level, Outcome
 
@@ -173,12 +175,15 @@ def succeed_attempt(
     trained_tokens: int | None,
     peak_memory_bytes: int | None,
     seconds_per_step: float | None = None,
+    results: NewFile | None = None,
 ) -> None:
     """End the job well. Its last checkpoint must have been published before.
 
     A cancel that was accepted meanwhile stands: its user was told so.
     """
     job = held_job(session, lease)
+    if results is not None:
+        add_results(session, job, results, now=now)
     if job.cancel_requested_at is not None:
         stop_attempt(session, lease, Outcome.CANCELLED, now=now)
         return

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from core.errors import InvalidArgument, UnknownArgument
 
@@ -44,6 +44,15 @@ class Method(_Strict):
 
     type: Literal["supervised"] = "supervised"
     supervised: Supervised = Supervised()
+
+
+def _no_tracker(integrations: list[JsonValue]) -> list[JsonValue]:
+    if integrations:
+        raise ValueError(
+            "no tracker is connected, since what trains here has no network; leave it out, and "
+            "take the metrics from the events or from result_files"
+        )
+    return integrations
 
 
 class DatasetSpec(_Strict):
@@ -98,7 +107,7 @@ class JobSpec(_Strict):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     metadata: Annotated[dict[LabelKey, Label], Field(max_length=16)] | None = None
-    integrations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    integrations: Annotated[list[JsonValue], AfterValidator(_no_tracker)] | None = None
     """Accepted empty: trackers are not connected."""
     resources: Resources | None = None
     effective_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
@@ -179,7 +188,7 @@ def request_error(errors: Sequence[Mapping[str, Any]]) -> InvalidArgument:
         return first
     found = [argument_error(error) for error in errors]
     reasons = [
-        error["msg"] for error, its in zip(errors, found, strict=True) if its.param == first.param
+        _reason(error) for error, its in zip(errors, found, strict=True) if its.param == first.param
     ]
     return InvalidArgument(
         f"{first.param}: {', or '.join(dict.fromkeys(reasons))}", param=first.param
@@ -198,7 +207,11 @@ def argument_error(error: Mapping[str, Any]) -> InvalidArgument:
         return UnknownArgument(f'Unknown field "{name}".{hint}', param=param)
     if error["type"] == "missing":
         return InvalidArgument(f'"{param}" is required.', param=param)
-    return InvalidArgument(f"{param}: {error['msg']}", param=param)
+    return InvalidArgument(f"{param}: {_reason(error)}", param=param)
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _is_union_tag(part: object) -> bool:

@@ -10,9 +10,10 @@ from threading import Event as Flag
 from typing import Any
 
 from core.db import Database, database_now
-from core.errors import LeaseLost, StorageForbidden, Unavailable
-from core.events import NewEvent
+from core.errors import LeaseLost, StorageForbidden, StorageFull, Unavailable
+from core.events import NewEvent, read_metrics
 from core.failure import Failure
+from core.files import NewFile
 from core.models import Job
 from core.queue import (
     Lease,
@@ -21,6 +22,7 @@ from core.queue import (
     stop_attempt,
     succeed_attempt,
 )
+from core.results import store_results
 from core.settings import Settings
 from core.states import EventKind, FailureReason, Level
 from core.storage import Storage
@@ -65,6 +67,7 @@ class Supervisor:
     ):
         self._settings = settings
         self._database = database
+        self._storage = storage
         self._job = job
         self._lease = lease
         self._scratch = scratch
@@ -245,6 +248,7 @@ class Supervisor:
         if ending["stopped"]:
             raise Interrupted
         self._settle()
+        results = self._store_results()
         self._persist(
             lambda session, now: succeed_attempt(
                 session,
@@ -253,6 +257,7 @@ class Supervisor:
                 trained_tokens=self._relay.trained_tokens,
                 peak_memory_bytes=ending.get("peak_memory_bytes"),
                 seconds_per_step=ending.get("seconds_per_step"),
+                results=results,
             )
         )
 
@@ -298,6 +303,20 @@ class Supervisor:
         """Everything told so far must be written before the attempt ends."""
         if not self._recorder.barrier():
             raise LeaseLost
+
+    def _store_results(self) -> NewFile | None:
+        """Store the table of metrics; a job does not fail for want of it."""
+        while not self._keeper.lost.is_set():
+            try:
+                with self._database.read() as session:
+                    columns = read_metrics(session, self._lease.job_id)
+                return store_results(self._storage, columns)
+            except (StorageFull, StorageForbidden) as error:
+                logger.warning("%s gets no results file: %s", self._lease.job_id, error.message)
+                return None
+            except Unavailable:
+                self._keeper.lost.wait(RETRY_SECONDS)
+        raise LeaseLost
 
     def _persist(self, write: Any) -> None:
         """Write the end of the attempt, however long the database is away."""

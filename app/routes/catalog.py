@@ -4,12 +4,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.schemas import ModelObject, Page, WorkerObject, unix
-from app.services import ReadSession, ServicesDep
+from app.schemas import Deleted, ModelObject, Page, WorkerObject
+from app.services import ReadSession, ServicesDep, WriteSession
 from core.arguments import KINDS, describe
-from core.base_model import list_models
+from core.catalog import delete_model, get_model, list_models
 from core.db import database_now
-from core.errors import ModelNotFound
 from core.workers import list_workers
 
 router = APIRouter(tags=["catalog"])
@@ -19,20 +18,27 @@ router = APIRouter(tags=["catalog"])
 def get_models(session: ReadSession, services: ServicesDep) -> Page[ModelObject]:
     """List the models of this server: local folders, and what jobs have trained."""
     found = list_models(session, services.settings.model_roots)
-    items = [
-        ModelObject(id=name, created=unix(created) or 0, owned_by=owner)
-        for name, created, owner in found
-    ]
+    items = [ModelObject.of(model) for model in found]
     return Page.of(items, len(items) or 1)
 
 
 @router.get("/v1/models/{model:path}")
 def get_one_model(session: ReadSession, services: ServicesDep, model: str) -> ModelObject:
-    """Retrieve a model of this server."""
-    for name, created, owner in list_models(session, services.settings.model_roots):
-        if name == model:
-            return ModelObject(id=name, created=unix(created) or 0, owned_by=owner)
-    raise ModelNotFound(f"No such model: {model[:200]}", param="model")
+    """Retrieve a model of this server, or a checkpoint as `jobs/<job id>.step-N`."""
+    return ModelObject.of(get_model(session, model, services.settings.model_roots))
+
+
+@router.delete("/v1/models/{model:path}")
+def delete_one_model(session: WriteSession, services: ServicesDep, model: str) -> Deleted:
+    """Delete what a job has trained: all of its checkpoints, or one; the job itself stays."""
+    delete_model(
+        session,
+        model,
+        services.settings.model_roots,
+        now=database_now(session),
+        delete_bytes=services.storage.delete_prefix,
+    )
+    return Deleted(id=model, object="model")
 
 
 @router.get("/v1/workers")

@@ -31,8 +31,8 @@ from core.hub.repository import (
     job_about,
 )
 from core.hub.tree import Commit, Snapshot, commit_id, large_file
-from core.jobs import get_job
 from core.models import Checkpoint, File, Job
+from core.permissions import get_usable_job
 from core.settings import Settings
 from core.storage import Storage
 
@@ -95,7 +95,7 @@ class Library:
 
     def _job(self, job_id: str, step: int | None) -> Repository | None:
         try:
-            job = get_job(self.session, job_id, project_id=self.project_id)
+            job = get_usable_job(self.session, job_id, step, project_id=self.project_id)
             if step is None:
                 return JobRepository(self.session, self.storage, job)
             checkpoint = get_checkpoint(self.session, job.id, step)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core.base_model import local_folder, parse_model
 from core.errors import InvalidArgument, ModelNotFound, Unavailable
-from core.jobs import DEFAULT_PROJECT, get_job
+from core.jobs import DEFAULT_PROJECT
 from core.model_facts import (
     INDEX,
     MAX_CONFIG_BYTES,
@@ -24,6 +24,7 @@ from core.model_facts import (
     parse_config,
     parse_header,
 )
+from core.permissions import get_usable_job
 
 TIMEOUT_SECONDS = 5.0
 KEPT_SECONDS = 3600.0
@@ -64,7 +65,9 @@ class FactsReader:
                     raise Unavailable(f"The facts of {name} are not here.", param="model")
                 return facts
             assert model.job_id is not None
-            name = get_job(session, model.job_id, project_id=project_id, param="model").base_model
+            job = get_usable_job(session, model.job_id, model.step, project_id=project_id)
+            # What a permitted checkpoint began from is its own project's.
+            name, project_id = job.base_model, job.project_id
         raise InvalidArgument("Too many jobs in a row.", param="model")
 
     def _from_folder(self, name: str) -> ModelFacts:

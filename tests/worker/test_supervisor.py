@@ -1,5 +1,6 @@
 """A worker runs real jobs to their right end, whatever happens on the way."""
 
+import csv
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from core.checkpoints import entries, list_checkpoints
 from core.db import database_now
+from core.files import get_file
 from core.jobs import (
     cancel_job,
     delete_job,
@@ -96,6 +98,21 @@ def test_a_job_trains_and_is_published(bench: Bench) -> None:
     for checkpoint in checkpoints:
         for entry in entries(checkpoint):
             assert bench.storage.size(f"{checkpoint.prefix}/{entry.path}") == entry.size_bytes
+
+
+def test_the_metrics_are_left_as_a_file(bench: Bench) -> None:
+    job = bench.submit()
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    (file_id,) = bench.job(job.id).result_files or []
+    with bench.database.read() as session:
+        file = get_file(session, file_id)
+    table = list(csv.DictReader(bench.storage.read_bytes(file.storage_key).decode().splitlines()))
+    losses = {int(row["step"]): float(row["train_loss"]) for row in table}
+    assert losses == bench.losses(job.id)
 
 
 def test_events_are_gapless_and_end_with_the_state(bench: Bench) -> None:
