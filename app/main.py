@@ -14,6 +14,7 @@ from app import problems
 from app.chores import Chores
 from app.limits import RateLimitMiddleware
 from app.middleware import NulMiddleware, RequestIdMiddleware, TooLargeMiddleware
+from app.page_files import PageFiles
 from app.routes import (
     catalog,
     checkpoints,
@@ -21,6 +22,7 @@ from app.routes import (
     health,
     hub,
     jobs,
+    page,
     permissions,
     plan,
     uploads,
@@ -89,6 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         catalog.router,
         health.router,
         hub.router,
+        page.make_router(PageFiles.load()),
     )
     for router in routers:
         app.include_router(router)

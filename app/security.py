@@ -2,15 +2,19 @@
 
 import hmac
 import ipaddress
+import re
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.problems import problem
+from app.routes.page import DOCUMENT_PATHS
 from core.errors import Forbidden, TuneyardError, Unauthorized
 from core.settings import Settings
 
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", *DOCUMENT_PATHS})
+_OF_THE_PAGE = re.compile(r"/static/.*|/jobs/[^/]+")
+"""The page's own files, which hold nothing of anybody; below a job there is what it learned."""
 
 
 class SecurityMiddleware:
@@ -22,7 +26,7 @@ class SecurityMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
-        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+        if scope["type"] == "http" and not _is_public(scope["path"]):
             refusal = self._refusal(Headers(scope=scope))
             if refusal is not None:
                 await problem(refusal)(scope, receive, send)
@@ -38,6 +42,10 @@ class SecurityMiddleware:
         if not hmac.compare_digest(key.strip().encode(), self._key):
             return Unauthorized("This API key is not known here.")
         return None
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC_PATHS or _OF_THE_PAGE.fullmatch(path) is not None
 
 
 _NOT_LOCAL = (

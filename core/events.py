@@ -81,12 +81,14 @@ def read_events(session: Session, job_id: str, *, after_seq: int, limit: int = 5
 
 
 def read_log(
-    session: Session, job_id: str, *, after_seq: int, limit: int
+    session: Session, job_id: str, *, after_seq: int, limit: int, until_seq: int | None = None
 ) -> Sequence[Row[int, str]]:
-    """Number and text of the oldest lines of the log newer than `after_seq`."""
+    """Number and text of the oldest lines of the log newer than `after_seq`, up to `until_seq`."""
     query = select(Event.seq, Event.message).where(
         Event.job_id == job_id, Event.seq > after_seq, Event.kind == EventKind.LOG
     )
+    if until_seq is not None:
+        query = query.where(Event.seq <= until_seq)
     return session.execute(query.order_by(Event.seq).limit(limit)).all()
 
 

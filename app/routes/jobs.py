@@ -66,7 +66,7 @@ def get_jobs(
     """List the jobs, the newest first; `metadata[key]=value` filters."""
     jobs = list_jobs(session, after=after, limit=limit + 1, labels=_labels(request))
     now = database_now(session)
-    return Page.of([JobObject.of(job, now=now) for job in jobs], limit)
+    return Page.of([JobObject.of(job, now=now, queue=_place(session, job)) for job in jobs], limit)
 
 
 @router.get("/{job_id}")
@@ -142,14 +142,17 @@ def _submit(
 
 
 def _shown(session: Session, job: Job) -> JobObject:
-    now = database_now(session)
-    place = queue_place(session, job, now=now)
     return JobObject.of(
         job,
-        now=now,
-        queue=QueuePlace(position=place[0], reason=place[1]) if place else None,
+        now=database_now(session),
+        queue=_place(session, job),
         attempts=list_attempts(session, job.id),
     )
+
+
+def _place(session: Session, job: Job) -> QueuePlace | None:
+    place = queue_place(session, job, now=database_now(session))
+    return QueuePlace(position=place[0], reason=place[1]) if place else None
 
 
 def _labels(request: Request) -> dict[str, str]:

@@ -18,6 +18,7 @@ from core.events import list_events, read_log, read_metrics, seq_before_tail
 from core.ids import event_seq
 from core.jobs import get_job
 from core.models import Job
+from core.series import thin
 from core.states import EventKind
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["watching"])
@@ -50,12 +51,17 @@ def get_logs(
     services: ServicesDep,
     job_id: str,
     tail: Annotated[int | None, Query(ge=1, le=MAX_TAIL)] = None,
+    until: str | None = None,
 ) -> Response:
-    """Everything that the training printed, as plain text; `tail=n` gives the last n lines."""
+    """Everything that the training printed, as plain text; `tail=n` gives the last n lines.
+
+    With `until`, an event's number or id, a stream from that event on repeats no line.
+    """
     job = get_job(session, job_id)
     start = seq_before_tail(session, job.id, tail) if tail is not None else 0
+    end = _parse_cursor(job_id, until) if until else None
     return StreamingResponse(
-        _lines(services.database, job.id, start), media_type="text/plain; charset=utf-8"
+        _lines(services.database, job.id, start, end), media_type="text/plain; charset=utf-8"
     )
 
 
@@ -65,9 +71,15 @@ def get_metrics(
     session: ReadSession,
     job_id: str,
     format: Annotated[Literal["json", "csv"] | None, Query()] = None,
+    max_points: Annotated[int | None, Query(ge=2, le=100_000)] = None,
 ) -> Response:
-    """The metrics as columns of equal length by step; null where none was logged."""
+    """The metrics as columns of equal length by step; null where none was logged.
+
+    `max_points` leaves rows out, and keeps the extremes of the training loss.
+    """
     columns = read_metrics(session, get_job(session, job_id).id)
+    if max_points is not None:
+        columns = thin(columns, max_points)
     if format == "csv" or (format is None and "text/csv" in request.headers.get("accept", "")):
         return Response(_csv(columns), media_type="text/csv; charset=utf-8")
     return Response(orjson.dumps(columns), media_type="application/json")
@@ -110,10 +122,14 @@ def _parse_cursor(job_id: str, text: str) -> int:
     return number
 
 
-def _lines(database: Database, job_id: str, after_seq: int) -> Iterator[bytes]:
+def _lines(
+    database: Database, job_id: str, after_seq: int, until_seq: int | None
+) -> Iterator[bytes]:
     while True:
         with database.read() as session:
-            lines = read_log(session, job_id, after_seq=after_seq, limit=LOG_BATCH)
+            lines = read_log(
+                session, job_id, after_seq=after_seq, until_seq=until_seq, limit=LOG_BATCH
+            )
         if not lines:
             return
         after_seq = lines[-1][0]

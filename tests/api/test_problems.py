@@ -24,7 +24,7 @@ def locked(api_settings: Settings, database: Database) -> Iterator[Site]:
         yield site
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/v1/fine_tuning", "/v2/files"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1", "/v1/nothing", "/v1/fine_tuning", "/v2/files"])
 def test_an_unknown_path_is_answered_in_the_envelope(site: Site, path: str) -> None:
     error = problem_of(site.client.get(path), 404)
 

@@ -1,0 +1,51 @@
+"""Debian's Chromium, by Playwright: found, or installed where we may."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+INSTALL_SECONDS = 600
+
+
+def chromium() -> str | None:
+    """Path of a Chromium; as root on Debian a missing one is installed."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "chromium"]):
+            subprocess.run(
+                ["apt-get", *command],
+                check=False,
+                timeout=INSTALL_SECONDS,
+                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+                capture_output=True,
+            )
+        found = shutil.which("chromium")
+    return found
+
+
+@contextmanager
+def open_browser(executable: str) -> Iterator[Browser]:
+    """A headless browser, closed afterwards."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def axe_source(root: Path) -> str:
+    """axe-core, which npm installed beside the page's libraries."""
+    return (root / "app/page/node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")

@@ -1,0 +1,223 @@
+"""Every page by itself: readable for all, in both themes, whatever the data holds."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.main import create_app
+from app.page_files import PageFiles
+from core.db import Database
+from core.events import NewEvent
+from core.migrate import upgrade
+from core.queue import Lease
+from core.settings import Settings
+from core.states import EventKind
+from tests.api.conftest import Site, line, listening, metrics, serving
+from tests.page.browser import axe_source
+from tests.page.conftest import OpenPage
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "app/page/js"
+HOSTILE = "<script>alert(1)</script>\x1b[31mred\x1b[0m \u202eevil\u2028 " + "x" * 1_000_000
+POINTS, LINES = 10_000, 50_000
+PACKED_LIMIT = 120_000
+HEAP_LIMIT = 40 * 1024**2
+TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+    [...document.querySelectorAll("main *")]
+        .filter(one => one.getBoundingClientRect().right > innerWidth)
+        .map(one => one.outerHTML.slice(0, 80))"""
+"""What sticks out, if the page as a whole can be scrolled sideways."""
+RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    home = tmp_path_factory.mktemp("look")
+    model = home / "models" / "tiny"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    url = f"sqlite:///{home / 'tuneyard.db'}"
+    return Settings(TUNEYARD_HOME=home, DATABASE_URL=url, MODEL_ROOTS=(home / "models",))
+
+
+@pytest.fixture(scope="module")
+def site(settings: Settings) -> Iterator[Site]:
+    database = Database(settings.database_url)
+    upgrade(database)
+    with serving(settings, database) as site:
+        yield site
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def url(settings: Settings, site: Site) -> Iterator[str]:
+    with listening(create_app(settings)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def lease(site: Site) -> Lease:
+    """A running job with a curve, a log, a checkpoint, and text that means harm."""
+    lease = site.start(suffix="curves", sample_prompts=["<b>Hello</b>"])
+    for first in range(1, POINTS + 1, 1000):
+        steps = range(first, first + 1000)
+        events = [metrics(step, train_loss=5 / step, learning_rate=1e-4) for step in steps]
+        site.record(lease, *events, step=steps[-1], total_steps=2 * POINTS)
+    for first in range(0, LINES, 2000):
+        numbers = range(first, first + 2000)
+        site.record(lease, *(line(f"line {number} of the log") for number in numbers))
+    site.record(lease, line(HOSTILE), line("WARNING: the needle"))
+    site.publish(lease, 4, {"config.json": b"{}"})
+    return lease
+
+
+@pytest.fixture(scope="module")
+def paths(site: Site, lease: Lease) -> list[str]:
+    other = site.submit(suffix=HOSTILE[:40])
+    job = f"/jobs/{lease.job_id}"
+    compare = f"/compare?ids={lease.job_id},{other}"
+    return ["/", job, f"/jobs/{other}", "/new", "/files", "/workers", compare]
+
+
+def settle(page: Page) -> None:
+    page.wait_for_load_state("load")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_breaks_a_rule_of_accessibility(
+    scheme: str, url: str, paths: list[str], open_page: OpenPage
+) -> None:
+    # Its script is put in by the test, which the page's own policy would not allow.
+    page = open_page(url, color_scheme=scheme, bypass_csp=True)
+    for path in paths:
+        page.goto(path)
+        settle(page)
+        page.evaluate(axe_source(ROOT))
+        found = page.evaluate("async rules => (await axe.run(document, rules)).violations", RULES)
+        assert found == [], f"{path}: {json.dumps(found)[:3000]}"
+
+
+def test_a_phone_scrolls_no_page_sideways(url: str, paths: list[str], open_page: OpenPage) -> None:
+    page = open_page(url, viewport={"width": 375, "height": 700})
+    for path in paths:
+        page.goto(path)
+        settle(page)
+        assert page.evaluate(TOO_WIDE) == [], path
+
+
+def test_hostile_text_is_shown_as_text(url: str, lease: Lease, open_page: OpenPage) -> None:
+    page = open_page(url, f"/jobs/{lease.job_id}")
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    page.get_by_label("Search all lines").fill("<script>")
+    log = page.get_by_role("log")
+
+    expect(log.locator("mark")).to_have_text("<script>")
+    expect(log).to_contain_text("more characters")
+    assert "\x1b" not in log.inner_text()
+    assert "\u202e" not in log.inner_text()
+    assert page.locator("main script").count() == 0
+
+
+def test_all_lines_of_a_long_log_are_searched(url: str, lease: Lease, open_page: OpenPage) -> None:
+    page = open_page(url, f"/jobs/{lease.job_id}")
+    box = page.get_by_label("Search all lines")
+
+    box.fill("line 777 of")
+    expect(page.get_by_role("log")).to_contain_text("line 777 of the log")
+    box.fill("needle")
+    expect(page.get_by_role("log")).to_contain_text("the needle")
+    assert page.locator(".logs .row").count() < 200
+
+
+def test_a_long_job_is_small_in_memory_and_on_the_wire(
+    url: str, lease: Lease, open_page: OpenPage
+) -> None:
+    page = open_page(url, f"/jobs/{lease.job_id}")
+    expect(page.locator("[data-points]")).to_have_attribute("data-points", str(POINTS))
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    heap = session.send("Runtime.getHeapUsage")["usedSize"]
+    files = PageFiles.load()
+    packed = [file for name, file in files.files.items() if name != "js/strings.ja.js"]
+
+    assert heap < HEAP_LIMIT
+    assert len(files.document.packed) + sum(len(file.packed) for file in packed) < PACKED_LIMIT
+
+
+def test_samples_are_shown_beside_each_other(
+    site: Site, url: str, lease: Lease, open_page: OpenPage
+) -> None:
+    samples = [{"prompt": "<b>Hello</b>", "completion": "<i>you</i>"}]
+    data = {"step": 4, "samples": samples}
+    site.record(lease, NewEvent(kind=EventKind.SAMPLES, message="Samples", data=data))
+    page = open_page(url, f"/jobs/{lease.job_id}")
+
+    expect(page.get_by_role("region", name="Samples").last).to_contain_text("<i>you</i>")
+
+
+def test_filters_of_the_list_are_in_its_address(
+    url: str, lease: Lease, paths: list[str], open_page: OpenPage
+) -> None:
+    page = open_page(url)
+    page.get_by_label("Status").select_option("running")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_label("Search jobs").fill("curves")
+    page.reload()
+
+    expect(page.locator("tbody tr")).to_have_count(1)
+    assert "status=running" in page.url
+    assert "q=curves" in page.url
+
+
+def test_the_keyboard_reaches_every_page(url: str, open_page: OpenPage) -> None:
+    page = open_page(url)
+    settle(page)
+    for keys, path in {"gw": "/workers", "gf": "/files", "gj": "/", "n": "/new"}.items():
+        for key in keys:
+            page.keyboard.press(key)
+        page.wait_for_url(f"**{path}")
+
+
+def test_a_server_with_a_key_asks_for_it(settings: Settings, open_page: OpenPage) -> None:
+    guarded = settings.model_copy(update={"api_key": "a-key-of-some-length"})
+    with listening(create_app(guarded)) as url:
+        page = open_page(url)
+        page.get_by_label("API key").fill("wrong")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.get_by_label("API key").fill("a-key-of-some-length")
+        page.get_by_role("button", name="Sign in").click()
+
+        expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+        assert page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})") == "{}"
+
+
+def test_japanese_readers_read_japanese(url: str, open_page: OpenPage) -> None:
+    page = open_page(url, locale="ja-JP")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("ジョブ")
+    assert page.evaluate("document.documentElement.lang") == "ja"
+
+
+def test_every_text_has_its_japanese() -> None:
+    asked = set()
+    for script in SCRIPTS.glob("*.js"):
+        asked |= set(re.findall(r'\bt\("([^"]+)"', script.read_text(encoding="utf-8")))
+    japanese = (SCRIPTS / "strings.ja.js").read_text(encoding="utf-8")
+    found = re.findall(r'^ {2}(?:"([^"]+)"|(\w+)):', japanese, re.MULTILINE)
+    translated = {quoted or plain for quoted, plain in found}
+
+    assert asked - translated == set()
+
+
+def test_without_its_libraries_the_page_says_how_to_get_them(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("{base}{modules}")
+
+    document = PageFiles.load(tmp_path).document
+
+    assert b"make install" in document.content
