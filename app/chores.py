@@ -1,23 +1,28 @@
 """What is to be done when nobody asks: each API process does it, and none minds the others."""
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 
+from sqlalchemy.orm import Session
+
 from app.services import Services
+from core.courier import deliver_due
 from core.db import database_now
 from core.errors import Unavailable
 from core.files import delete_expired_files
 from core.uploads import expire_uploads
+from core.webhooks import forget_deliveries
 
 logger = logging.getLogger(__name__)
 
-EVERY_SECONDS = 30.0
+TICK_SECONDS = 1.0
+TICKS_BETWEEN_SWEEPS = 30
+LEAVE_SECONDS = 2.0
 
 
 class Chores:
-    """A thread that looks after the files and uploads whose time is over."""
+    """A thread that tells webhooks, and looks after files and uploads whose time is over."""
 
     def __init__(self, services: Services):
         self._services = services
@@ -29,15 +34,18 @@ class Chores:
         self._thread.start()
 
     def close(self) -> None:
-        """End, after what is being done."""
+        """End, after what is being done; who is told too slowly is told again by the next one."""
         self._closing.set()
-        self._thread.join()
+        self._thread.join(LEAVE_SECONDS)
 
     def _work(self) -> None:
-        # Jitter keeps several servers from doing the same at the same time.
-        while not self._closing.wait(EVERY_SECONDS * random.uniform(0.5, 1.5)):
-            for chore in (self._delete_files, self._expire_uploads):
-                self._try(chore)
+        ticks = 0
+        while not self._closing.wait(TICK_SECONDS):
+            ticks += 1
+            self._try(self._deliver)
+            if ticks % TICKS_BETWEEN_SWEEPS == 0:
+                for sweep in (self._delete_files, self._expire_uploads, self._forget):
+                    self._try(sweep)
 
     def _try(self, chore: Callable[[], int]) -> None:
         try:
@@ -46,15 +54,29 @@ class Chores:
         except Unavailable as error:
             logger.warning("chores wait: %s", error.message)
         except Exception:
-            # A thread that ended would leave everything lying about, and nobody would know.
+            # A thread that ended would leave everything undone, and nobody would know.
             logger.exception("a chore failed")
 
+    def _deliver(self) -> int:
+        return deliver_due(self._services.database, self._services.egress)
+
     def _delete_files(self) -> int:
-        with self._services.database.write() as session:
-            now = database_now(session)
-            return delete_expired_files(session, self._services.storage, now=now)
+        return self._sweep(
+            lambda session: delete_expired_files(
+                session, self._services.storage, now=database_now(session)
+            )
+        )
 
     def _expire_uploads(self) -> int:
+        return self._sweep(
+            lambda session: expire_uploads(
+                session, self._services.storage, now=database_now(session)
+            )
+        )
+
+    def _forget(self) -> int:
+        return self._sweep(lambda session: forget_deliveries(session, now=database_now(session)))
+
+    def _sweep(self, sweep: Callable[[Session], int]) -> int:
         with self._services.database.write() as session:
-            now = database_now(session)
-            return expire_uploads(session, self._services.storage, now=now)
+            return sweep(session)

@@ -27,6 +27,7 @@ from app.routes import (
     plan,
     uploads,
     watching,
+    webhooks,
 )
 from app.security import SecurityMiddleware
 from app.services import Services
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         services = Services.open(settings)
         app.state.services = services
         chores = Chores(services)
+        app.state.chores = chores
         chores.start()
         with on_stop_signal(services.hub.close):
             yield
@@ -89,6 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         checkpoints.router,
         permissions.router,
         catalog.router,
+        webhooks.router,
         health.router,
         hub.router,
         page.make_router(PageFiles.load()),

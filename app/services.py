@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.stream import Hub
 from core.db import Database
 from core.doorbell import Doorbell
+from core.egress import Egress
 from core.hub.hashes import HashIndex
 from core.plan.reader import FactsReader
 from core.settings import Settings
@@ -27,6 +28,7 @@ class Services:
     hub: Hub
     hashes: HashIndex
     facts: FactsReader
+    egress: Egress
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -44,7 +46,8 @@ class Services:
         facts = FactsReader(
             settings.model_roots, hf_endpoint=settings.hf_endpoint, hf_token=settings.hf_token
         )
-        return cls(settings, database, storage, doorbell, Hub(database), hashes, facts)
+        egress = Egress(settings.egress_allow)
+        return cls(settings, database, storage, doorbell, Hub(database), hashes, facts, egress)
 
     def close(self) -> None:
         """Close everything."""

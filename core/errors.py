@@ -5,12 +5,13 @@
     |   |-- InvalidArgument    one named field of it
     |   |-- InvalidFile        an uploaded file of examples
     |   |-- InvalidTemplate    a template that cannot be rendered
-    |   `-- InvalidState       the job is in a state that does not allow this
+    |   |-- InvalidState       the job is in a state that does not allow this
+    |   `-- EndpointUnreachable  a webhook that was to be tested
     |-- Unauthorized         no key, or a wrong one
     |-- Forbidden            a right key that may not do this
     |-- NotFound             no such thing, or not yours
     |   |-- FileNotFound, UploadNotFound, JobNotFound, CheckpointNotFound, ModelNotFound,
-    |   |   PermissionNotFound
+    |   |   PermissionNotFound, WebhookNotFound
     |   `-- RepositoryNotFound, RevisionNotFound, EntryNotFound
     |-- Conflict             two requests that exclude each other
     |   |-- IdempotencyConflict  a key that was used for something else
@@ -55,6 +56,12 @@ class InvalidArgument(Invalid):
     code = "invalid_argument"
 
 
+class AddressNotAllowed(InvalidArgument):
+    """This server does not connect to that address."""
+
+    code = "address_not_allowed"
+
+
 class UnknownArgument(InvalidArgument):
     """The request has a field that does not exist."""
 
@@ -83,6 +90,12 @@ class InvalidState(Invalid):
     """The job is in a state that does not allow this."""
 
     code = "invalid_state"
+
+
+class EndpointUnreachable(Invalid):
+    """The webhook endpoint did not answer."""
+
+    code = "endpoint_unreachable"
 
 
 class Unauthorized(TuneyardError):
@@ -131,6 +144,12 @@ class PermissionNotFound(NotFound):
     """No such permission."""
 
     code = "permission_not_found"
+
+
+class WebhookNotFound(NotFound):
+    """No such webhook endpoint."""
+
+    code = "webhook_not_found"
 
 
 class ModelNotFound(NotFound):

@@ -14,6 +14,7 @@ from core.ids import new_id
 from core.models import Attempt, Job
 from core.spec import JobSpec, ResolvedSpec
 from core.states import TRANSITIONS, EventKind, JobStatus, Level
+from core.webhooks import announce
 
 DEFAULT_PROJECT = "default"
 
@@ -219,6 +220,8 @@ def transition(
     if held_by is not None:
         guard.append(Job.lease_token == held_by)
     add_events(session, job, [event], now=now, guard=guard, **values)
+    if to.is_terminal:
+        announce(session, job.project_id, f"fine_tuning.job.{to}", {"id": job.id}, now=now)
 
 
 def add_events(

@@ -303,6 +303,53 @@ class PlanOutcome(Base):
     __table_args__ = (Index("ix_plan_outcomes_kind", "family", "method", "created_at"),)
 
 
+class WebhookEndpoint(Base):
+    """A URL that wants to hear of what happens in a project."""
+
+    __tablename__ = "webhook_endpoints"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(default="default")
+    name: Mapped[str]
+    url: Mapped[str] = mapped_column(String(2048))
+    event_types: Mapped[list[Any]]
+    secret: Mapped[str]
+    """Signs with it: kept as it is, shown once."""
+    old_secret: Mapped[str | None]
+    old_secret_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    num_failures: Mapped[int] = mapped_column(default=0)
+    """Failed tries since the last good one."""
+    disabled_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_webhook_endpoints_project", "project_id", "created_at", "id"),)
+
+
+class WebhookDelivery(Base):
+    """One event on its way to one endpoint; afterwards, an entry of the log."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
+    event_id: Mapped[str]
+    """Its `webhook-id`, the same with every try."""
+    event_type: Mapped[str]
+    body: Mapped[str] = mapped_column(Text)
+    status: Mapped[str]
+    """pending, succeeded or failed."""
+    created_at: Mapped[datetime]
+    next_try_at: Mapped[datetime | None]
+    tries: Mapped[list[Any]]
+    """[{at, status_code, error, seconds}], the first one first."""
+
+    __table_args__ = (
+        Index("ix_webhook_deliveries_due", "status", "next_try_at"),
+        Index("ix_webhook_deliveries_endpoint", "endpoint_id", "created_at", "id"),
+    )
+
+
 class Answer(Base):
     """What a request that must not be done twice was answered."""
 

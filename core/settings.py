@@ -1,5 +1,6 @@
 """The one place that reads environment variables. Built once at each entry point, and frozen."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -149,6 +150,11 @@ class Settings(BaseSettings):
         default=30_000,
         ge=0,
     )
+    egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = _env(
+        "EGRESS_ALLOW",
+        "Networks that are not public and that webhooks may reach, `,` between them: 10.0.0.0/8.",
+        default=(),
+    )
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -163,6 +169,13 @@ class Settings(BaseSettings):
     def _split_roots(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(Path(part) for part in value.split(":") if part)
+        return value
+
+    @field_validator("egress_allow", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
         return value
 
     @field_validator("model_roots")

@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from sqlalchemy.orm import Session
 
 from core.base_model import local_folder, parse_model
+from core.egress import Egress
 from core.errors import InvalidArgument, ModelNotFound, Unavailable
 from core.jobs import DEFAULT_PROJECT
 from core.model_facts import (
@@ -41,6 +43,7 @@ class FactsReader:
         self._roots = model_roots
         self._endpoint = hf_endpoint.rstrip("/")
         self._token = hf_token
+        self._egress = Egress(trusted_hosts=[urlsplit(hf_endpoint).hostname or ""])
         self._lock = threading.Lock()
         self._folders: dict[Path, tuple[int, ModelFacts]] = {}
         self._hub: dict[str, tuple[float, ModelFacts]] = {}
@@ -93,8 +96,9 @@ class FactsReader:
         headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
         base = f"{self._endpoint}/{name}/resolve/main"
         try:
-            with httpx.Client(
-                timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=headers
+            # The Hub keeps large files on other hosts, which do not get the token.
+            with self._egress.client(
+                seconds=TIMEOUT_SECONDS, follow_redirects=True, headers=headers
             ) as http:
                 raw = _get(http, f"{base}/config.json", MAX_CONFIG_BYTES)
                 if raw is None:

@@ -1,0 +1,232 @@
+"""All HTTP that leaves this service: to public addresses, or to networks that a setting allows.
+
+A name is resolved once, and the connection goes to the address that was looked at: a name that
+answers differently the second time changes nothing. Proxies of the environment are not used.
+"""
+
+import ipaddress
+import socket
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from core.errors import AddressNotAllowed, InvalidArgument
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MAX_URL_LENGTH = 2048
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+_RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
+"""The resolver of the machine knows no time limit; whoever waits for it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server answered: its status, and the beginning of its body."""
+
+    status: int
+    body: bytes
+
+
+class Egress:
+    """Clients for the outside. Hosts that the operator has named are trusted wherever they are."""
+
+    def __init__(self, allowed: Sequence[Network] = (), *, trusted_hosts: Collection[str] = ()):
+        self._allowed = tuple(allowed)
+        self._trusted = frozenset(trusted_hosts)
+
+    def client(self, *, seconds: float, **options: Any) -> httpx.Client:
+        """A client whose every connection is checked; `seconds` is for each wait of it."""
+        return httpx.Client(transport=_transport(self), timeout=seconds, **options)
+
+    def post(
+        self, url: str, content: bytes, headers: Mapping[str, str], *, seconds: float, limit: int
+    ) -> Reply:
+        """Send a body, and read up to `limit` bytes of the answer, all within `seconds`.
+
+        Redirects are answers like others. Errors are AddressNotAllowed and httpx.HTTPError.
+        """
+        self.check_url(url)
+        transport = _transport(
+            self, until=time.monotonic() + seconds, is_plain=url.startswith("http:")
+        )
+        with (
+            httpx.Client(transport=transport, timeout=seconds) as client,
+            client.stream("POST", url, content=content, headers=headers) as response,
+        ):
+            body = b""
+            for chunk in response.iter_raw(limit):
+                body = (body + chunk)[:limit]
+                if len(body) >= limit:
+                    break
+            return Reply(response.status_code, body)
+
+    def check_url(self, url: str) -> None:
+        """Refuse what can be refused without asking anybody; names are resolved when they are used.
+
+        InvalidArgument for what is no such URL, AddressNotAllowed for an address in it.
+        """
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:
+            raise InvalidArgument(f"{url[:200]!r} is not a URL.", param="url") from error
+        if parts.scheme not in ("https", "http") or not host or len(url) > MAX_URL_LENGTH:
+            raise InvalidArgument(
+                f"Expected a URL like https://host/path of at most {MAX_URL_LENGTH:,} characters.",
+                param="url",
+            )
+        if parts.username is not None or parts.password is not None or parts.fragment:
+            raise InvalidArgument("A URL with a password or a fragment is not used.", param="url")
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return
+        self.check_address(address, host, is_plain=parts.scheme == "http")
+
+    def resolve(
+        self, host: str, port: int, *, timeout: float | None, is_plain: bool
+    ) -> list[Address]:
+        """The addresses of a host, all of which are looked at: one that is refused refuses it."""
+        question = _RESOLVERS.submit(
+            socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )
+        try:
+            answers = question.result(timeout)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from error
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
+        found = [ipaddress.ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers]
+        for address in found:
+            self.check_address(address, host, is_plain=is_plain)
+        return list(dict.fromkeys(found))
+
+    def check_address(self, address: Address, host: str, *, is_plain: bool) -> None:
+        """AddressNotAllowed for an address that is neither public nor allowed."""
+        if host in self._trusted or _is_in(address, self._allowed):
+            return
+        if not is_public(address):
+            raise AddressNotAllowed(
+                f"{host} has the address {address}, which is not public. The operator can allow "
+                "its network by EGRESS_ALLOW.",
+                param="url",
+            )
+        if is_plain:
+            raise AddressNotAllowed(f"Use https for {host}, which is public.", param="url")
+
+
+def is_public(address: Address) -> bool:
+    """Whether anybody on the Internet may have this address; addresses in addresses count, too."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address in NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address.teredo is not None:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def _is_in(address: Address, networks: Iterable[Network]) -> bool:
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return any(item in network for item in (address, mapped) if item for network in networks)
+
+
+def _transport(
+    egress: Egress, *, until: float | None = None, is_plain: bool = False
+) -> httpx.HTTPTransport:
+    transport = httpx.HTTPTransport(trust_env=False)
+    # httpx has no parameter for it, and only here a name becomes an address.
+    transport._pool = httpcore.ConnectionPool(
+        ssl_context=httpx.create_ssl_context(trust_env=False),
+        network_backend=_Guard(egress, until, is_plain),
+    )
+    return transport
+
+
+class _Guard(httpcore.NetworkBackend):
+    """Connects to addresses that were looked at, and ends what takes too long."""
+
+    def __init__(self, egress: Egress, until: float | None, is_plain: bool):
+        self._egress = egress
+        self._until = until
+        self._is_plain = is_plain
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address of the host that answers."""
+        addresses = self._egress.resolve(
+            host, port, timeout=_left(timeout, self._until), is_plain=self._is_plain
+        )
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in addresses:
+            try:
+                stream = self._backend.connect_tcp(
+                    str(address), port, _left(timeout, self._until), local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _Bounded(stream, self._until)
+        raise failure
+
+
+class _Bounded(httpcore.NetworkStream):
+    """A connection that ends at a time, however slowly the other side goes on."""
+
+    def __init__(self, stream: httpcore.NetworkStream, until: float | None):
+        self._stream = stream
+        self._until = until
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read what is there."""
+        return self._stream.read(max_bytes, _left(timeout, self._until))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write everything."""
+        self._stream.write(buffer, _left(timeout, self._until))
+
+    def close(self) -> None:
+        """Close."""
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        """Go on with TLS; the certificate is that of the name, not of the address."""
+        left = _left(timeout, self._until)
+        return _Bounded(self._stream.start_tls(ssl_context, server_hostname, left), self._until)
+
+    def get_extra_info(self, info: str) -> Any:
+        """What the connection knows of itself."""
+        return self._stream.get_extra_info(info)
+
+
+def _left(timeout: float | None, until: float | None) -> float | None:
+    if until is None:
+        return timeout
+    left = until - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout("the time for this request is over")
+    return left if timeout is None else min(timeout, left)

@@ -1,0 +1,178 @@
+"""What leaves the service goes to public addresses, within its time and its size."""
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from core.egress import Egress, is_public
+from core.errors import AddressNotAllowed, InvalidArgument
+from tests.servers.receiver import Receiver, receiving
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A server on loopback."""
+    with receiving() as receiver:
+        yield receiver
+
+
+def _post(egress: Egress, url: str, *, seconds: float = 10, limit: int = 1000) -> int:
+    return egress.post(url, b"{}", {}, seconds=seconds, limit=limit).status
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700:4700::1111", True),
+        ("0.0.0.0", False),
+        ("10.1.2.3", False),
+        ("100.64.0.1", False),
+        ("127.0.0.1", False),
+        ("169.254.169.254", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("224.0.0.1", False),
+        ("240.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::", False),
+        ("::1", False),
+        ("fe80::1", False),
+        ("fc00::1", False),
+        ("fd00:ec2::254", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:8.8.8.8", True),
+        ("2002:7f00:1::", False),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::808:808", True),
+        ("2001:0:7f00:1::", False),
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(ipaddress.ip_address(address)) is public
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "2130706433", "0x7f.1"]
+)
+def test_no_spelling_of_loopback_is_reached(receiver: Receiver, host: str) -> None:
+    url = receiver.url.replace("127.0.0.1", host)
+
+    with pytest.raises((AddressNotAllowed, httpx.ConnectError)):
+        _post(Egress(), url)
+    assert receiver.seen == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_network_that_is_allowed_is_reached(receiver: Receiver, host: str) -> None:
+    allowed = (*LOOPBACK, ipaddress.ip_network("::1/128"))
+
+    assert _post(Egress(allowed), receiver.url.replace("127.0.0.1", host)) == 200
+
+
+def test_a_host_that_the_operator_named_is_reached(receiver: Receiver) -> None:
+    with Egress(trusted_hosts=["127.0.0.1"]).client(seconds=10) as client:
+        assert client.post(receiver.url, content=b"").status_code == 200
+
+
+def test_every_connection_of_a_client_is_looked_at(receiver: Receiver) -> None:
+    """A redirect leads nowhere that the first request could not have gone."""
+    receiver.statuses = [307]
+    receiver.headers = {"location": receiver.url.replace("127.0.0.1", "127.0.0.2")}
+    egress = Egress((ipaddress.ip_network("127.0.0.1/32"),))
+
+    with (
+        egress.client(seconds=10, follow_redirects=True) as client,
+        pytest.raises(AddressNotAllowed, match=r"127\.0\.0\.2"),
+    ):
+        client.post(receiver.url, content=b"")
+
+
+def test_a_redirect_of_a_post_is_not_followed(receiver: Receiver) -> None:
+    receiver.statuses = [307]
+    receiver.headers = {"location": receiver.url}
+
+    assert _post(Egress(LOOPBACK), receiver.url) == 307
+    assert len(receiver.seen) == 1
+
+
+def test_no_more_is_read_than_was_asked_for(receiver: Receiver) -> None:
+    receiver.body = b"x" * 1_000_000
+
+    reply = Egress(LOOPBACK).post(receiver.url, b"", {}, seconds=10, limit=100)
+
+    assert reply.body == b"x" * 100
+
+
+@contextmanager
+def _dripping() -> Iterator[str]:
+    """A server that sends one header after another, and never ends."""
+    stop = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not stop.wait(0.05):
+                try:
+                    connection.sendall(b"x-more: 1\r\n")
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_an_answer_that_drips_ends_in_time() -> None:
+    started = time.monotonic()
+
+    with _dripping() as url, pytest.raises(httpx.ReadTimeout):
+        _post(Egress(LOOPBACK), url, seconds=0.5)
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "example.com",
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "https://",
+        "https://user:password@example.com/",
+        "https://example.com/#there",
+        "https://example.com:99999/",
+        "https://[::1/",
+        "https://example.com/" + "a" * 2048,
+    ],
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        Egress().check_url(url)
+    assert caught.value.param == "url"
+
+
+def test_a_public_address_wants_https() -> None:
+    Egress().check_url("https://8.8.8.8/")
+    with pytest.raises(AddressNotAllowed, match="https"):
+        Egress().check_url("http://8.8.8.8/")
+
+
+def test_a_name_that_nobody_knows_is_an_error_of_the_connection() -> None:
+    with pytest.raises(httpx.ConnectError):
+        _post(Egress(), "https://nothing.invalid/")
