@@ -170,6 +170,9 @@ class JobObject(BaseModel):
     quantization: dict[str, Any] | None
     dataset: dict[str, Any] | None
     template: str | None
+    shape: str | None
+    chat_template: str | None
+    max_masked_fraction: float | None
     resources: dict[str, Any] | None
     priority: int
     max_attempts: int
@@ -227,6 +230,9 @@ class JobObject(BaseModel):
             quantization=spec.get("quantization"),
             dataset=spec.get("dataset"),
             template=spec.get("template"),
+            shape=spec.get("shape"),
+            chat_template=spec.get("chat_template"),
+            max_masked_fraction=spec.get("max_masked_fraction"),
             resources=spec.get("resources"),
             priority=job.priority,
             max_attempts=job.max_attempts,

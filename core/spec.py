@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from core.dataset import ShapeName
 from core.errors import InvalidArgument, UnknownArgument
 
 Auto = Literal["auto"]
@@ -95,6 +96,12 @@ class JobSpec(_Strict):
     """A Hub dataset, in place of `training_file`."""
     template: Annotated[str, Field(min_length=1, max_length=65_536)] | None = None
     """Sandboxed Jinja over a row's columns that gives the text to train on."""
+    shape: ShapeName | None = None
+    """The shape of the rows, where it is not the one that validation saw."""
+    chat_template: Annotated[str, Field(min_length=1, max_length=65_536)] | None = None
+    """In place of the model's own; it goes with the trained model."""
+    max_masked_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """With a larger share of tokens that are not learned the job fails before it trains."""
     training: dict[str, JsonValue] = {}
     """SFTConfig arguments by their own names."""
     peft: dict[str, JsonValue] | None = None

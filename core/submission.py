@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from core.arguments import check_peft, check_quantization, check_training
 from core.base_model import parse_model, pin_model
-from core.dataset import FileReport, check_usable
+from core.dataset import FileReport, check_mask, check_usable
+from core.dataset.chat import ChatTemplate
 from core.db import database_now
 from core.errors import (
     Invalid,
@@ -228,6 +229,8 @@ def _check_data(
     """The training file, after a look at what both files hold; None for a Hub dataset."""
     found: dict[str, File] = {}
     template = compile_template(spec.template) if spec.template is not None else None
+    if spec.chat_template is not None:
+        ChatTemplate(spec.chat_template, {})
     text_field = training.get("dataset_text_field")
     for param in ("training_file", "validation_file"):
         file_id = getattr(spec, param)
@@ -241,7 +244,11 @@ def _check_data(
                 param=param,
             )
         report = FileReport.from_dict(file.report)
-        check_usable(report, text_field=text_field, template=template is not None, param=param)
+        has_template = template is not None
+        check_usable(
+            report, text_field=text_field, template=has_template, param=param, shape=spec.shape
+        )
+        check_mask(report, training, template=has_template, shape=spec.shape)
         if template is not None and report.sample is not None:
             template.render(report.sample)
         found[param] = file

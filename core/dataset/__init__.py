@@ -2,7 +2,7 @@
 
 from core.dataset.jsonl import JsonlValidator
 from core.dataset.report import ColumnReport, FileReport, FormatName, LineError, ShapeName
-from core.dataset.usable import check_usable
+from core.dataset.usable import check_mask, check_usable
 from core.dataset.validate import FileValidator
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "JsonlValidator",
     "LineError",
     "ShapeName",
+    "check_mask",
     "check_usable",
 ]

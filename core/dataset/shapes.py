@@ -140,10 +140,13 @@ def column_problem(shape: Shape, row: Row) -> Problem | None:
     return None
 
 
-def nested_problem(shape: Shape, row: Row, roles: Counter[str]) -> Problem | None:
+def nested_problem(
+    shape: Shape, row: Row, roles: Counter[str], *, must_answer: bool = True
+) -> Problem | None:
     """The first message or token that cannot be trained on; counts the roles of messages."""
     for column in shape.message_columns:
-        problem = _conversation_problem(column, row[column], roles)
+        answered = column == "prompt" or not must_answer
+        problem = _conversation_problem(column, row[column], roles, answered=answered)
         if problem is not None:
             return problem
     return _tokens_problem(row) if shape.name == "input_ids" else None
@@ -165,10 +168,11 @@ def content_of(message: Row) -> Any:
     return message["content"] if "content" in message else message.get("value")
 
 
-def _conversation_problem(column: str, messages: list[Any], roles: Counter[str]) -> Problem | None:
+def _conversation_problem(
+    column: str, messages: list[Any], roles: Counter[str], *, answered: bool
+) -> Problem | None:
     if not messages:
         return Problem(column, f'"{column}" is an empty list')
-    answered = column == "prompt"
     for index, message in enumerate(messages):
         if not _is_plain(message):
             problem = _message_problem(f"{column}[{index}]", message)

@@ -271,5 +271,6 @@ def test_a_child_uses_its_scratch_and_nothing_else(make_order: OrderFactory) -> 
 
     run_child(order)
 
-    assert {path.name for path in Path(order["scratch"]).iterdir()} == {"output", "datasets", "tmp"}
+    names = {path.name for path in Path(order["scratch"]).iterdir()}
+    assert names == {"output", "tokens", "cut-train", "tmp"}
     shutil.rmtree(order["scratch"])

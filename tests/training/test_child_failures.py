@@ -56,15 +56,15 @@ def test_the_weights_of_a_failed_step_are_those_of_the_step_before(
 
 ROWS: dict[str, tuple[list[Any], str, str]] = {
     "nothing": ([], "invalid_training_file", "no examples"),
-    "null": ([{"text": "a"}, {"text": None}], "invalid_training_file", 'Line 2: "text" is missing'),
-    "number": ([{"text": 3}], "invalid_training_file", 'Line 1: "text" is not a text'),
-    "other columns": ([{"body": "a"}], "invalid_training_file", "The columns are body"),
+    "null": ([{"text": "a"}, {"text": None}], "invalid_training_file", 'Line 2: "text" is null'),
+    "number": ([{"text": 3}], "invalid_training_file", "of no known shape"),
+    "other columns": ([{"body": "a"}], "invalid_training_file", "the columns of the first are"),
     "array": ([["a"]], "invalid_training_file", "Line 1 is not a JSON object"),
-    "no role": ([{"messages": [{"content": "a"}]}], "invalid_training_file", "role and content"),
+    "no role": ([{"messages": [{"content": "a"}]}], "invalid_training_file", "role is missing"),
     "sharegpt": (
-        [{"conversations": [{"from": "human", "value": "a"}]}],
+        [{"conversations": [{"from": "human", "text": "a"}]}],
         "invalid_training_file",
-        "The columns are conversations",
+        "conversations[0].content is missing",
     ),
     "long prompt": (
         [{"prompt": "word " * 100, "completion": "b"}],
@@ -74,7 +74,7 @@ ROWS: dict[str, tuple[list[Any], str, str]] = {
     "no completion": (
         [{"prompt": "a", "completion": None}],
         "invalid_training_file",
-        'Line 1: "completion" is missing',
+        "of no known shape",
     ),
 }
 

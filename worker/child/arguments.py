@@ -18,6 +18,9 @@ SERVICE = (
     "load_best_model_at_end",
     "metric_for_best_model",
     "greater_is_better",
+    "assistant_only_loss",
+    "completion_only_loss",
+    "dataset_text_field",
 )
 """Arguments that the service carries out; the trainer gets others in their place."""
 

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from worker.child.arguments import build_arguments
 from worker.child.checkpoint import clean_checkpoint
-from worker.child.data import MESSAGES, Part, load_examples, training_part, validation_part
+from worker.child.data import load_tokens_of, training_part, validation_part
 from worker.child.model import adapter_config, load_model, load_tokenizer
 from worker.child.order import Order
 from worker.child.trainer import MAX_SHARD_BYTES, JobTrainer
@@ -34,10 +33,9 @@ def build_trainer(
 
     on_phase("data")
     arguments = build_arguments(order, model.config)
-    training = training_part(order)
     validation = validation_part(order)
-    examples = load_examples(order, training)
-    _check_chat_template(examples, tokenizer, training)
+    train = load_tokens_of(order, training_part(order), tokenizer)
+    evaluation = load_tokens_of(order, validation, tokenizer) if validation else None
 
     def save_begins(_: Path) -> None:
         before_save()
@@ -54,19 +52,12 @@ def build_trainer(
         max_shard_bytes=max_shard_bytes,
         model=model,
         args=arguments,
-        train_dataset=examples,
-        eval_dataset=load_examples(order, validation) if validation else None,
+        train_tokens=train,
+        eval_tokens=evaluation,
+        max_masked_fraction=order.max_masked_fraction,
         processing_class=tokenizer,
         peft_config=adapter_config(order),
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _check_chat_template(examples: Dataset, tokenizer: PreTrainedTokenizerBase, part: Part) -> None:
-    if MESSAGES in examples.column_names and tokenizer.chat_template is None:
-        raise part.refuse(
-            "This model has no chat template, so it cannot be trained on messages. Give a template "
-            "that makes a text of a row, or use prompt and completion."
-        )

@@ -1,23 +1,27 @@
-"""Reads examples, row by row, into a dataset on disk with exactly the columns to train on."""
+"""Reads the rows of an order, and makes tokens of them that are kept on disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from datasets import Dataset, Features, Json, List, Value, load_from_disk
+from datasets import load_from_disk
 from datasets.features.features import require_decoding
+from transformers import PreTrainedTokenizerBase
 
 from core.dataset import FormatName
+from core.dataset.chat import ChatTemplate
+from core.dataset.encode import Encoder, Masking, Tokens, special_tokens
+from core.dataset.examples import Example, Reading, convert_at
 from core.dataset.reading import Source, rows_of
-from core.errors import InvalidFile, InvalidTemplate
-from core.template import compile_template
+from core.dataset.shapes import Row
+from core.dataset.tokens import pick_samples
+from core.errors import InvalidArgument, InvalidFile
 from worker.child.failure import ChildFailure
 from worker.child.order import DataSource, Order
+from worker.child.tokenstore import StoredTokens, TokenWriter, load_tokens
 
-Row = dict[str, Any]
-TEXT, PROMPT, COMPLETION, MESSAGES = "text", "prompt", "completion", "messages"
-OPTIONAL = ("tools", "chat_template_kwargs")
-"""Columns beside messages that chat templates can see."""
+BATCH_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,106 +51,87 @@ def validation_part(order: Order) -> Part | None:
     return Part(order.eval, "validation") if order.eval else None
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What of each row is trained on, by the first of them."""
-
-    names: tuple[str, ...]
-    are_messages: bool = False
-    """Lists of messages, else texts."""
-    extra: tuple[str, ...] = ()
-    """What chat templates see beside the messages."""
-
-    def features(self) -> Features:
-        """The types on disk. Messages have the keys that their template understands, not ours."""
-        kind = List(Json()) if self.are_messages else Value("string")
-        kinds = dict.fromkeys(self.names, kind) | {name: Json() for name in self.extra}
-        return Features(kinds)
-
-
-def load_examples(order: Order, part: Part) -> Dataset:
-    """The examples as rows of text, of messages, or of prompt and completion.
+def load_tokens_of(order: Order, part: Part, tokenizer: PreTrainedTokenizerBase) -> StoredTokens:
+    """The tokens of all rows, from the cache of this machine where it has them.
 
     ChildFailure names the row that cannot be used. Nothing but the file itself is ever opened:
     the formats' own loaders follow links that are written in the data.
     """
-    first = next((row for _, row in _rows(part)), None)
-    if first is None:
-        raise part.refuse("There are no examples.")
-    columns = _columns(order, part, first)
-    return Dataset.from_generator(
-        _examples,
-        features=columns.features(),
-        cache_dir=str(order.scratch / "datasets"),
-        gen_kwargs={"order": order, "part": part, "columns": columns},
+    source = part.source
+    if source.tokens is not None:
+        cached = load_tokens(source.tokens)
+        if cached is not None:
+            return cached
+    try:
+        return _tokenize(order, part, tokenizer)
+    except InvalidFile as error:
+        raise part.refuse(error.message) from error
+    except InvalidArgument as error:
+        raise ChildFailure("invalid_argument", error.message, param=error.param) from error
+
+
+def _tokenize(order: Order, part: Part, tokenizer: PreTrainedTokenizerBase) -> StoredTokens:
+    encoder = _encoder(order, tokenizer)
+    rows = _examples(order, part, has_chat_template=bool(tokenizer.chat_template))
+    shown: list[tuple[str, Tokens]] = []
+    name = part.source.tokens_key or part.name
+    with TokenWriter(order.scratch / "tokens" / name) as writer:
+        trained_on = "everything"
+        while batch := list(islice(rows, BATCH_ROWS)):
+            examples = [example for _, example in batch]
+            trained_on = Masking.of(order.training).trained_on(examples[0])
+            tokens = encoder.encode(examples)
+            writer.write(tokens)
+            places = [place for place, _ in batch]
+            shown = _shown(shown, list(zip(places, tokens, strict=True)))
+        if not writer.rows:
+            raise part.refuse("There are no examples.")
+        return writer.finish(trained_on=trained_on, samples=pick_samples(encoder, shown))
+
+
+def _shown(
+    before: list[tuple[str, Tokens]], batch: list[tuple[str, Tokens]]
+) -> list[tuple[str, Tokens]]:
+    """The first row, one of the middle and the last, of all that was seen so far."""
+    if not before:
+        return [batch[0], batch[len(batch) // 2], batch[-1]] if len(batch) > 2 else batch
+    return [before[0], before[-1], batch[-1]]
+
+
+def _encoder(order: Order, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ChildFailure(
+            "invalid_model",
+            f"The tokenizer of {order.public_model} is not one of the library tokenizers.",
+            param="model",
+        )
+    template = tokenizer.get_chat_template() if tokenizer.chat_template else None
+    chat = None
+    if template is not None:
+        texts = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        stops = [*special_tokens(backend), *tokenizer.all_special_tokens]
+        chat = ChatTemplate(template, texts, stops)
+    return Encoder(
+        backend,
+        eos_token=order.training.get("eos_token") or tokenizer.eos_token,
+        chat=chat,
+        masking=Masking.of(order.training),
     )
 
 
-def _columns(order: Order, part: Part, first: Row) -> Columns:
-    text = order.training.get("dataset_text_field", TEXT)
-    if order.template is not None or ("dataset_text_field" in order.training and text in first):
-        return Columns((text,))
-    if text == TEXT:
-        for names in ((MESSAGES,), (PROMPT, COMPLETION), (TEXT,)):
-            if all(name in first for name in names):
-                return _named(names, first)
-    raise part.refuse(
-        f"The columns are {', '.join(sorted(first))}. Needed are text, messages, or prompt and "
-        "completion. Name a text column in training.dataset_text_field, or give a template."
+def _examples(
+    order: Order, part: Part, *, has_chat_template: bool
+) -> Iterator[tuple[str, Example]]:
+    reading = Reading(
+        template=order.template,
+        text_field=order.training.get("dataset_text_field"),
+        shape=order.shape,
     )
-
-
-def _named(names: tuple[str, ...], first: Row) -> Columns:
-    if names == (TEXT,) or (names != (MESSAGES,) and isinstance(first[PROMPT], str)):
-        return Columns(names)
-    extra = tuple(name for name in OPTIONAL if name in first)
-    return Columns(names, are_messages=True, extra=extra)
-
-
-def _examples(order: Order, part: Part, columns: Columns) -> Iterator[Row]:
-    take = _render(order.template, columns) if order.template else _pick(part, columns)
+    convert = None
     for place, row in _rows(part):
-        yield take(place, row)
-
-
-def _render(source: str, columns: Columns) -> Callable[[str, Row], Row]:
-    template = compile_template(source)
-
-    def render(place: str, row: Row) -> Row:
-        try:
-            return {columns.names[0]: template.render(row)}
-        except InvalidTemplate as error:
-            raise InvalidTemplate(f"{place}: {error.message}", param="template") from error
-
-    return render
-
-
-def _pick(part: Part, columns: Columns) -> Callable[[str, Row], Row]:
-    def pick(place: str, row: Row) -> Row:
-        for name in columns.names:
-            problem = _problem(row.get(name), are_messages=columns.are_messages)
-            if problem is not None:
-                raise part.refuse(f'{place}: "{name}" {problem}.')
-        return {name: row.get(name) for name in (*columns.names, *columns.extra)}
-
-    return pick
-
-
-def _problem(value: Any, *, are_messages: bool) -> str | None:
-    if value is None:
-        return "is missing"
-    if not are_messages:
-        return None if isinstance(value, str) else "is not a text"
-    if isinstance(value, list) and value and all(_is_message(message) for message in value):
-        return None
-    return "is not a list of messages with role and content"
-
-
-def _is_message(message: Any) -> bool:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        return False
-    # A call of a tool has no content of its own.
-    return isinstance(message.get("content"), str) or bool(message.get("tool_calls"))
+        convert = convert or reading.converter(row, has_chat_template=has_chat_template)
+        yield place, convert_at(convert, place, row)
 
 
 def _rows(part: Part) -> Iterator[tuple[str, Row]]:
@@ -161,10 +146,7 @@ def _rows(part: Part) -> Iterator[tuple[str, Row]]:
         yield f"Row {number}", row
 
 
-def _file_rows(part: Part, format_name: FormatName) -> Iterator[tuple[str, Row]]:
+def _file_rows(part: Part, format_name: FormatName) -> Iterator[tuple[str, Any]]:
     source = Source(part.source.path, format_name, part.source.compression)
-    try:
-        for number, row in rows_of(source):
-            yield f"{source.place_name} {number}", row
-    except InvalidFile as error:
-        raise part.refuse(error.message) from error
+    for number, row in rows_of(source):
+        yield f"{source.place_name} {number}", row

@@ -90,7 +90,7 @@ class Child:
             before_save=self._link.wait_for_room,
             after_save=self._saved,
         )
-        reports = {name: report.as_message() for name, report in trainer.data_reports.items()}
+        reports = {name: report.to_dict() for name, report in trainer.data_reports.items()}
         self._link.send("data_report", **{"train": None, "eval": None} | reports)
         self._enter("train")
         try:
@@ -179,6 +179,8 @@ def _settle_in(order: Order) -> None:
     datasets.disable_progress_bars()
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(order.threads)
+    # The tokenizers library counts cores by itself, when it is first used.
+    os.environ["RAYON_NUM_THREADS"] = str(order.threads)
     if order.memory_bytes is not None:
         limit_memory(order.memory_bytes, order.device)
     if order.is_sandboxed and order.training.get("dataloader_num_workers"):

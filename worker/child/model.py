@@ -47,10 +47,13 @@ def load_model(order: Order) -> PreTrainedModel | PeftModel:
 
 
 def load_tokenizer(order: Order) -> PreTrainedTokenizerBase:
-    """The tokenizer that comes with the model."""
-    return AutoTokenizer.from_pretrained(
+    """The tokenizer that comes with the model, with the user's chat template."""
+    tokenizer = AutoTokenizer.from_pretrained(
         order.model_dir, local_files_only=True, trust_remote_code=False
     )
+    if order.chat_template is not None:
+        tokenizer.chat_template = order.chat_template
+    return tokenizer
 
 
 def adapter_config(order: Order) -> LoraConfig | None:

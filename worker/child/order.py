@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from core.dataset import ShapeName
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -17,6 +19,10 @@ class DataSource(_Strict):
     path: Path
     compression: Literal["gzip", "zstd"] | None = None
     """How the file is packed."""
+    tokens_key: str | None = None
+    """A name for the tokens of this file by this tokenizer, under which they may be kept."""
+    tokens: Path | None = None
+    """Folder with these tokens, where this machine has them."""
 
 
 class Order(_Strict):
@@ -35,6 +41,12 @@ class Order(_Strict):
     eval: DataSource | None = None
     template: str | None = None
     """Jinja over a row's columns that gives the text to train on."""
+    shape: ShapeName | None = None
+    """The shape of the rows, where the user says it."""
+    chat_template: str | None = None
+    """In place of the model's own."""
+    max_masked_fraction: float | None = None
+    """With a larger share of tokens that are not learned there is no training."""
     training: dict[str, Any]
     """SFTConfig arguments, by today's names."""
     peft: dict[str, Any] | None = None

@@ -4,6 +4,7 @@ import copy
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,18 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 from trl import SFTConfig, SFTTrainer
 
+from core.dataset.encode import IGNORED
+from core.dataset.tokens import Cutting, TokenReport
+from worker.child.cut import count_sequences, cut_rows
 from worker.child.failure import ChildFailure
 from worker.child.learning_rate import adopt_learning_rate
-from worker.child.report import IGNORED, DataReport, count_tokens
-from worker.child.weights import mask_weightless
+from worker.child.tokenstore import StoredTokens
 
 ENTROPY_ROWS = 16
 """Positions whose probabilities are held in memory together."""
 
 MAX_SHARD_BYTES = 4 * 10**9
 """Size of a file of weights."""
-
-LOSSLESS_PACKING = ("bfd_split", "wrapped")
 
 SaveHook = Callable[[Path], None]
 
@@ -46,16 +47,22 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
     def __init__(
         self,
         *,
+        train_tokens: StoredTokens,
+        eval_tokens: StoredTokens | None,
+        max_masked_fraction: float | None,
         before_save: SaveHook,
         after_save: SaveHook,
         max_shard_bytes: int = MAX_SHARD_BYTES,
         **arguments: Any,
     ):
-        self.data_reports: dict[str, DataReport] = {}
+        self.data_reports: dict[str, TokenReport] = {}
         """By "train" and "eval"."""
+        self._tokens = {"train": train_tokens, "eval": eval_tokens}
+        self._max_masked_fraction = max_masked_fraction
         self._before_save = before_save
         self._after_save = after_save
-        super().__init__(**arguments)
+        evaluation = eval_tokens.dataset if eval_tokens else None
+        super().__init__(train_dataset=train_tokens.dataset, eval_dataset=evaluation, **arguments)
         if isinstance(self.model, PreTrainedModel):
             # The trainer would write files of up to 50 GB, and a client that is killed in the
             # middle of one fetches it again from its first byte.
@@ -141,31 +148,33 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
         formatting_func: Any,
         dataset_name: str,
     ) -> Dataset:
-        """Tokenize first, then truncate and pack, so that both can be counted."""
-        prepare = super()._prepare_dataset
-        whole = copy.copy(args)
-        whole.max_length, whole.shuffle_dataset = None, False
-        tokenized = prepare(dataset, processing_class, whole, False, formatting_func, dataset_name)
-        tokenized = mask_weightless(tokenized, processing_class, self.chat_template)
-        before = count_tokens(tokenized, max_length=args.max_length)
-        if before.trained_tokens == 0:
-            raise _nothing_to_learn(dataset_name)
-        final = prepare(tokenized, processing_class, args, packing, formatting_func, dataset_name)
-        after = count_tokens(final, max_length=None)
-        if after.trained_tokens == 0:
-            raise _nothing_to_learn(dataset_name, args.max_length)
-        used = before.rows_trained if packing else after.rows
-        lossless = packing and args.packing_strategy in LOSSLESS_PACKING
-        self.data_reports[dataset_name] = DataReport(
-            rows=before.rows,
-            rows_used=used,
-            dropped_rows=before.rows - used,
-            truncated_rows=0 if lossless else before.rows_longer,
-            sequences=after.rows,
-            tokens=after.tokens,
-            trained_tokens=after.trained_tokens,
-            longest_row_tokens=before.longest,
+        """Cut what is tokenized already, count it, and let TRL pack it."""
+        tokens = self._tokens[dataset_name]
+        assert tokens is not None
+        cutting = Cutting(
+            max_length=args.max_length,
+            keeps_end=args.truncation_mode == "keep_end",
+            packing=packing,
+            packing_strategy=args.packing_strategy,
+            batch_rows=args.per_device_train_batch_size,
         )
+        folder = Path(args.output_dir).parent / f"cut-{dataset_name}"
+        cut, counter = cut_rows(dataset, cutting, folder)
+        report = counter.report(trained_on=tokens.trained_on, samples=tokens.samples)
+        if report.trained_tokens == 0:
+            is_long = report.nothing_to_learn_rows < report.rows
+            raise _nothing_to_learn(dataset_name, args.max_length if is_long else None)
+        whole = copy.copy(args)
+        if not packing:
+            whole.max_length = None
+        final = super()._prepare_dataset(
+            cut, processing_class, whole, packing, formatting_func, dataset_name
+        )
+        if packing:
+            report = _of_packs(report, final)
+        self.data_reports[dataset_name] = report
+        if dataset_name == "train" and self._max_masked_fraction is not None:
+            _check_masked(report, self._max_masked_fraction)
         return final
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -231,6 +240,28 @@ def non_finite(quantity: str, value: float, step: int) -> ChildFailure:
         "in place of fp16.",
         param="training.learning_rate",
     )
+
+
+def _of_packs(report: TokenReport, packs: Dataset) -> TokenReport:
+    sequences, tokens, trained = count_sequences(packs)
+    masked = round(1 - trained / tokens, 6)
+    return replace(
+        report,
+        sequences=sequences,
+        tokens=tokens,
+        trained_tokens=trained,
+        masked_fraction=masked,
+    )
+
+
+def _check_masked(report: TokenReport, limit: float) -> None:
+    if report.masked_fraction > limit:
+        raise ChildFailure(
+            "no_trained_tokens",
+            f"{report.masked_fraction:.1%} of the tokens are masked, which is more than "
+            f"max_masked_fraction={limit:g}. Trained on: {report.trained_on}.",
+            param="max_masked_fraction",
+        )
 
 
 def _nothing_to_learn(name: str, max_length: int | None = None) -> ChildFailure:
