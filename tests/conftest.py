@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import delete
@@ -42,9 +43,13 @@ def nothing_is_left(orphans: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """URL of a PostgreSQL server of our own, stopped at the end."""
-    with start_postgres(tmp_path_factory.mktemp("postgres")) as url:
+    # Not below pytest's own folder, which the next run of pytest closes to the server's user.
+    with (
+        TemporaryDirectory(prefix="tuneyard-postgres-", ignore_cleanup_errors=True) as folder,
+        start_postgres(Path(folder) / "data") as url,
+    ):
         yield url
 
 
