@@ -27,6 +27,7 @@ from core.models import Attempt, Event
 from core.states import EventKind, JobStatus, Outcome
 from core.submission import resolve_spec, retry_spec
 from tests.factories import facts_reader
+from tests.servers.leftovers import SHARED
 from tests.worker.conftest import Bench
 from worker.runtime import Runtime
 
@@ -71,7 +72,8 @@ def has_checkpoint(events: list[Event]) -> bool:
 def training_children() -> list[psutil.Process]:
     """Sessions of their own below this process: forked children, not the forkserver."""
     found = psutil.Process().children(recursive=True)
-    return [child for child in found if os.getsid(child.pid) == child.pid]
+    alone = [child for child in found if os.getsid(child.pid) == child.pid]
+    return [child for child in alone if child.name() not in SHARED]
 
 
 def outcomes(bench: Bench, job_id: str) -> list[Outcome | None]:
