@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format migrate wheel clean
+.PHONY: help install demo up test chaos check format migrate wheel clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ up: install ## start the service; Ctrl-C stops it
 
 test: install ## run all tests (CI=true makes a missing tool a failure)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+chaos: install ## break a running service for SECONDS=600, by SEED=1, and check what is left
+	@$(BIN)/python benchmarks/chaos.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 check: install ## formatting, lint, types, layers, migrations
 	@$(BIN)/ruff format --check .

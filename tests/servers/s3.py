@@ -16,24 +16,32 @@ START_POLLS = 600
 POLL_SECONDS = 0.1
 ACCESS_KEY = "tuneyard-test"
 SECRET_KEY = "tuneyard-test-secret"
+LOG = "s3.log"
 PARTS = ("master", "volume", "filer", "s3")
 SOCKETS = Path("/tmp")
 """Where the server makes a socket for each part, whatever TMPDIR says."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class S3Server:
     """A running server. A bucket comes into being when something is put into it."""
 
     endpoint: str
+    command: list[str]
+    folder: Path
     process: subprocess.Popen[bytes]
     access_key: str = ACCESS_KEY
     secret_key: str = SECRET_KEY
 
     def stop(self) -> None:
-        """End the server at once: nobody needs its data any more."""
+        """End the server at once; what it has stored stays in its folder."""
         self.process.kill()
         self.process.wait()
+
+    def start(self) -> None:
+        """Start it again after a stop, at the same address; returns when it answers."""
+        self.process = _launch(self.command, self.folder)
+        _wait_until_ready(self)
 
 
 def is_s3_installed() -> bool:
@@ -46,18 +54,21 @@ def start_s3(folder: Path) -> Iterator[S3Server]:
     """Start a server with its data in `folder`; yields it when it answers."""
     ports = _free_ports(2 * len(PARTS))
     http, grpc = ports[: len(PARTS)], ports[len(PARTS) :]
-    log = folder / "s3.log"
-    with log.open("wb") as output:
-        command = _command(folder, http, grpc)
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
-    server = S3Server(f"http://127.0.0.1:{http[PARTS.index('s3')]}", process)
+    command = _command(folder, http, grpc)
+    endpoint = f"http://127.0.0.1:{http[PARTS.index('s3')]}"
+    server = S3Server(endpoint, command, folder, _launch(command, folder))
     try:
-        _wait_until_ready(server, log)
+        _wait_until_ready(server)
         yield server
     finally:
         server.stop()
         for part, port in zip(PARTS, grpc, strict=True):
             (SOCKETS / f"seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
+
+
+def _launch(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / LOG).open("ab") as output:
+        return subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
 
 
 def _command(folder: Path, http: list[int], grpc: list[int]) -> list[str]:
@@ -95,7 +106,7 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _wait_until_ready(server: S3Server, log: Path) -> None:
+def _wait_until_ready(server: S3Server) -> None:
     for _ in range(START_POLLS):
         if _answers(server.endpoint):
             return
@@ -104,6 +115,7 @@ def _wait_until_ready(server: S3Server, log: Path) -> None:
         except subprocess.TimeoutExpired:
             continue
         break
+    log = server.folder / LOG
     raise RuntimeError(f"The S3 server did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 

@@ -27,6 +27,7 @@ class Service:
     environment: dict[str, str]
     port: int
     broker: list[str]
+    celery_app: str
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -60,7 +61,7 @@ class Service:
 
     def start_worker(self, name: str = "worker") -> None:
         """Start a worker; it takes jobs when it is warm."""
-        command = [sys.executable, "-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"]
+        command = [sys.executable, "-m", "celery", "--quiet", "-A", self.celery_app, "worker"]
         command += ["-P", "threads", "-c", "1", "--loglevel", "INFO"]
         self.start(name, command, WORKER_NAME=name)
 
@@ -92,7 +93,12 @@ class Service:
 
 @contextmanager
 def running_service(
-    home: Path, *, database_url: str, models: Path, **more: str
+    home: Path,
+    *,
+    database_url: str,
+    models: Path,
+    celery_app: str = "worker.celery_app",
+    **more: str,
 ) -> Iterator[Service]:
     """Broker, API and worker on `database_url`; all are gone afterwards."""
     database = Database(database_url)
@@ -112,7 +118,7 @@ def running_service(
         "PYTHONPATH": str(ROOT),
         **more,
     }
-    service = Service(home, environment, free_port(), broker)
+    service = Service(home, environment, free_port(), broker, celery_app)
     with ExitStack() as stack:
         stack.callback(_stop_all, service)
         service.start_broker()
