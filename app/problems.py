@@ -148,6 +148,9 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, OSError):
+        # The framework calls whatever happens while it reads a body the client's fault.
+        return await _on_file_error(request, error.__cause__)
     text = _REASONS.get(error.status_code, error.detail)
     message = text.format(method=request.method, path=request.url.path[:200])
     response = envelope(error.status_code, message, code=_CODES.get(error.status_code))

@@ -193,6 +193,8 @@ class JobObject(BaseModel):
     """What the finished attempt took, under the same names."""
     cancel_requested_at: int | None
     pause_requested_at: int | None
+    pause_reason: str | None
+    """Why the service itself paused the job; it resumes it when that is over."""
 
     @classmethod
     def of(
@@ -250,6 +252,7 @@ class JobObject(BaseModel):
             measured=job.measured,
             cancel_requested_at=unix(job.cancel_requested_at),
             pause_requested_at=unix(job.pause_requested_at),
+            pause_reason=job.pause_reason,
         )
 
 

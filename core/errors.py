@@ -3,6 +3,7 @@
     TuneyardError
     |-- Invalid              the request is wrong and will stay wrong
     |   |-- InvalidArgument    one named field of it
+    |   |-- InsufficientDisk   its checkpoints are more than the disks can hold
     |   |-- InvalidFile        an uploaded file of examples
     |   |-- InvalidTemplate    a template that cannot be rendered
     |   |-- InvalidState       the job is in a state that does not allow this
@@ -72,6 +73,12 @@ class ForbiddenArgument(InvalidArgument):
     """The request sets a field that only the operator of this server may set."""
 
     code = "forbidden_argument"
+
+
+class InsufficientDisk(InvalidArgument):
+    """The checkpoints of this job are more than the disks can hold."""
+
+    code = "insufficient_disk"
 
 
 class InvalidFile(Invalid):

@@ -1,9 +1,13 @@
 """Why an attempt failed, for its user."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+from core.room import Hold
 from core.states import FailureReason
+
+MAX_BACKOFF_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +19,8 @@ class Failure:
     param: str | None = None
     evidence: dict[str, Any] | None = None
     """What was seen: step, exit status, memory, the last lines of the log."""
+    hold: Hold | None = None
+    """What the job is to wait for before it is tried again."""
 
     def as_error(self) -> dict[str, Any]:
         """OpenAI's error object of a job, and what to do about it."""
@@ -24,3 +30,16 @@ class Failure:
             "param": self.param,
             "suggestion": self.reason.suggestion,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often the queue starts a job again by itself."""
+
+    max_lost_attempts: int
+    backoff_seconds: float
+
+    def wait(self, num_attempts: int) -> timedelta:
+        """The pause before the next attempt, doubled with each one."""
+        seconds = self.backoff_seconds * 2 ** min(num_attempts - 1, 20)
+        return timedelta(seconds=min(seconds, MAX_BACKOFF_SECONDS))

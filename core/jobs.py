@@ -12,6 +12,7 @@ from core.errors import IllegalTransition, InvalidState, JobNotFound, LeaseLost
 from core.events import NewEvent, append_events
 from core.ids import new_id
 from core.models import Attempt, Job
+from core.room import needs_of
 from core.spec import JobSpec, ResolvedSpec
 from core.states import TRANSITIONS, EventKind, JobStatus, Level
 from core.webhooks import announce
@@ -53,6 +54,7 @@ def submit_job(
         priority=spec.priority,
         max_attempts=resolved.max_attempts,
         plan=resolved.plan,
+        **needs_of(resolved.plan),
         created_at=now,
         queued_at=now,
         event_seq=0,
@@ -125,23 +127,6 @@ def list_attempts(session: Session, job_id: str) -> list[Attempt]:
     return list(session.scalars(query))
 
 
-def queue_place(session: Session, job: Job, *, now: datetime) -> tuple[int, str] | None:
-    """How many jobs go before a queued one, and why it waits; None when it does not wait."""
-    if job.status is not JobStatus.QUEUED:
-        return None
-    if job.not_before_at is not None and job.not_before_at > now:
-        seconds = (job.not_before_at - now).total_seconds()
-        return 0, f"tried again in {seconds:.0f} s"
-    ahead = select(func.count()).where(
-        Job.status == JobStatus.QUEUED,
-        (Job.priority > job.priority)
-        | ((Job.priority == job.priority) & (Job.queued_at < job.queued_at)),
-    )
-    position = session.scalar(ahead) or 0
-    running = session.scalar(select(func.count()).where(Job.status == JobStatus.RUNNING)) or 0
-    return position, f"waits for a free worker; {position} ahead, {running} running"
-
-
 def cancel_job(session: Session, job: Job, *, now: datetime, save: bool = False) -> None:
     """Stop the job for good: at once when nobody runs it, else at its next step boundary.
 
@@ -174,7 +159,8 @@ def pause_job(session: Session, job: Job, *, now: datetime) -> None:
 def resume_job(session: Session, job: Job, *, now: datetime, ring: Ring) -> None:
     """Queue a paused job again, or take back a pause that was asked for but not yet done."""
     if job.status is JobStatus.PAUSED:
-        transition(session, job, JobStatus.QUEUED, now=now, message="Job resumed", queued_at=now)
+        values: dict[str, Any] = {"queued_at": now, "not_before_at": None, **needs_of(job.plan)}
+        transition(session, job, JobStatus.QUEUED, now=now, message="Job resumed", **values)
         after_commit(session, ring)
         return
     if job.status is JobStatus.RUNNING and job.pause_requested_at is not None:
@@ -208,6 +194,8 @@ def transition(
     if to is not JobStatus.RUNNING:
         values |= dict.fromkeys(("lease_token", "lease_owner", "lease_expires_at", "phase"))
         values |= {"pause_requested_at": None}
+    # A job that is not paused has no reason to be.
+    values = {"pause_reason": None} | values
     if not TRANSITIONS[to]:
         values |= {"finished_at": now}
     event = NewEvent(

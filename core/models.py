@@ -159,6 +159,8 @@ class Job(Base):
     """Not claimed before: the back-off after a failed attempt."""
     cancel_requested_at: Mapped[datetime | None]
     pause_requested_at: Mapped[datetime | None]
+    pause_reason: Mapped[str | None] = mapped_column(Text)
+    """Why the service paused it; null when its user did. It goes on by itself."""
     save_on_cancel: Mapped[bool] = mapped_column(default=False)
 
     attempt: Mapped[int] = mapped_column(default=0)
@@ -186,6 +188,10 @@ class Job(Base):
     """The option that was taken, what "auto" became and why; null where nothing was predicted."""
     measured: Mapped[dict[str, Any] | None]
     """What the newest finished attempt took, under the plan's names."""
+    scratch_bytes: Mapped[int | None]
+    """What an attempt writes to its worker's disk, as planned or as seen; null where unknown."""
+    storage_bytes: Mapped[int | None]
+    """What all checkpoints that are kept take, likewise."""
     rollback: Mapped[dict[str, Any] | None]
     """{failed_step, to_step, learning_rate_before, learning_rate}, once it was rolled back."""
     error: Mapped[dict[str, Any] | None]

@@ -11,23 +11,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from core.db import is_postgresql
 from core.errors import LeaseLost
 from core.events import NewEvent, log_tail
-from core.failure import Failure
+from core.failure import Failure, RetryPolicy
 from core.files import NewFile
 from core.jobs import add_events, transition
 from core.models import Attempt, Job
 from core.plan.experience import Measured, note_outcome
-from core.remedy import find_remedy
+from core.remedy import find_remedy, pause_values
 from core.results import add_results
 from core.rollback import explain_divergence
+from core.room import Hold, Room
 from core.states import EventKind, FailureReason, JobStatus, Level, Outcome
+from core.waiting import best_queued
 
-MAX_BACKOFF_SECONDS = 600.0
 EVIDENCE_LINES = 40
 
 
@@ -49,28 +50,21 @@ class Requests:
     pause: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How often the queue starts a job again by itself."""
-
-    max_lost_attempts: int
-    backoff_seconds: float
-
-    def wait(self, num_attempts: int) -> timedelta:
-        """The pause before the next attempt, doubled with each one."""
-        seconds = self.backoff_seconds * 2 ** min(num_attempts - 1, 20)
-        return timedelta(seconds=min(seconds, MAX_BACKOFF_SECONDS))
-
-
 def claim_job(
-    session: Session, *, worker: str, now: datetime, lease_seconds: float
+    session: Session,
+    *,
+    worker: str,
+    now: datetime,
+    lease_seconds: float,
+    room: Room | None = None,
 ) -> tuple[Job, Lease] | None:
     """Take the best queued job and open an attempt; None when there is nothing to do.
 
     Priority first, then the project with the fewest running jobs, then age. Safe to call from
-    several workers at once. The lease lasts `lease_seconds`; renew it with `heartbeat`.
+    several workers at once. The lease lasts `lease_seconds`; renew it with `heartbeat`. Jobs that
+    need more than `room` on the disks are left to others.
     """
-    job = session.scalar(_best_queued(session, now))
+    job = session.scalar(best_queued(session, now=now, room=room))
     if job is None:
         return None
     number, token = job.attempt + 1, secrets.token_hex(16)
@@ -219,7 +213,7 @@ def fail_attempt(
     if failure.reason is FailureReason.NON_FINITE_LOSS:
         failure = explain_divergence(session, job, failure)
     _close(session, lease, Outcome.FAILED, now=now, error=_attempt_error(failure))
-    remedy = find_remedy(session, job, failure)
+    remedy = find_remedy(session, job, failure, now=now)
     if remedy is not None:
         _requeue(
             session,
@@ -228,6 +222,7 @@ def fail_attempt(
             message=remedy.message,
             data=remedy.data,
             held_by=lease.token,
+            to=remedy.to,
             **remedy.values,
         )
         return
@@ -248,16 +243,30 @@ def fail_attempt(
     )
 
 
-def stop_attempt(session: Session, lease: Lease, outcome: Outcome, *, now: datetime) -> None:
+def stop_attempt(
+    session: Session,
+    lease: Lease,
+    outcome: Outcome,
+    *,
+    now: datetime,
+    hold: Hold | None = None,
+) -> None:
     """End the attempt at a step boundary because somebody asked for it, at no cost to the job.
 
-    `outcome` says who: CANCELLED and PAUSED users, RELEASED a worker that is leaving.
+    `outcome` says who: CANCELLED and PAUSED users, RELEASED a worker that is leaving. With `hold`
+    it is the worker that pauses the job, for want of room.
     """
     job = held_job(session, lease)
     _close(session, lease, outcome, now=now)
     if outcome is Outcome.RELEASED:
         message = f"Worker {job.lease_owner} is leaving; the job goes back to the queue"
         _requeue(session, job, now=now, message=message, held_by=lease.token)
+        return
+    if hold is not None:
+        values = pause_values(session, job, hold, now=now)
+        message = f"Job paused at step {job.step}: {hold.message}"
+        to = JobStatus.PAUSED
+        _requeue(session, job, now=now, message=message, held_by=lease.token, to=to, **values)
         return
     to = JobStatus.PAUSED if outcome is Outcome.PAUSED else JobStatus.CANCELLED
     message = f"Job {to} at step {job.step}"
@@ -278,35 +287,6 @@ def rescue_jobs(session: Session, *, now: datetime, policy: RetryPolicy) -> int:
     for job in jobs:
         _rescue(session, job, now=now, policy=policy)
     return len(jobs)
-
-
-def count_claimable(session: Session, *, now: datetime) -> int:
-    """How many queued jobs could be claimed now."""
-    query = select(func.count()).select_from(Job).where(*_claimable(now))
-    return session.scalar(query) or 0
-
-
-def _claimable(now: datetime) -> tuple[Any, ...]:
-    due = or_(Job.not_before_at.is_(None), Job.not_before_at <= now)
-    return (Job.status == JobStatus.QUEUED, due)
-
-
-def _best_queued(session: Session, now: datetime) -> Select[Job]:
-    other = aliased(Job)
-    running = (
-        select(func.count())
-        .where(other.project_id == Job.project_id, other.status == JobStatus.RUNNING)
-        .scalar_subquery()
-    )
-    query = (
-        select(Job)
-        .where(*_claimable(now))
-        .order_by(Job.priority.desc(), running, Job.queued_at, Job.id)
-        .limit(1)
-    )
-    if is_postgresql(session):
-        return query.with_for_update(skip_locked=True, of=Job)
-    return query
 
 
 def _held(lease: Lease) -> tuple[Any, ...]:
@@ -339,13 +319,17 @@ def _requeue(
     now: datetime,
     message: str,
     held_by: str | None,
+    to: JobStatus = JobStatus.QUEUED,
     **values: Any,
 ) -> None:
     """Back to the queue, or to where the user has asked for it to go meanwhile."""
-    to = JobStatus.PAUSED if job.pause_requested_at is not None else JobStatus.QUEUED
+    level = Level.INFO if not values else Level.WARN
+    if job.pause_requested_at is not None:
+        to = JobStatus.PAUSED
+        values["pause_reason"] = None
     if job.cancel_requested_at is not None:
         to, message = JobStatus.CANCELLED, "Job cancelled"
-    level = Level.INFO if not values else Level.WARN
+        values["pause_reason"] = None
     transition(session, job, to, now=now, message=message, level=level, held_by=held_by, **values)
 
 

@@ -1,6 +1,7 @@
 """What the service itself can change about a failed attempt before the next one."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -9,7 +10,8 @@ from core.failure import Failure
 from core.models import Job
 from core.refit import refit
 from core.rollback import roll_back
-from core.states import FailureReason
+from core.room import Hold, needs_after
+from core.states import FailureReason, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +21,34 @@ class Remedy:
     message: str
     data: dict[str, Any]
     values: dict[str, Any]
+    to: JobStatus = JobStatus.QUEUED
 
 
-def find_remedy(session: Session, job: Job, failure: Failure) -> Remedy | None:
+def find_remedy(session: Session, job: Job, failure: Failure, *, now: datetime) -> Remedy | None:
     """The remedy of this failure; None when there is none, or none is left."""
+    if failure.hold is not None:
+        return _pause(session, job, failure, failure.hold, now=now)
     if failure.reason is FailureReason.OUT_OF_MEMORY:
         return _smaller(job, failure)
     if failure.reason is FailureReason.NON_FINITE_LOSS:
         return _slower(session, job, failure)
     return None
+
+
+def pause_values(session: Session, job: Job, hold: Hold, *, now: datetime) -> dict[str, Any]:
+    """Columns of a job that pauses until there is room."""
+    until = now + timedelta(seconds=hold.wait_seconds) if hold.wait_seconds else None
+    needs = needs_after(session, job, hold)
+    return {"pause_reason": hold.message, "not_before_at": until, **needs}
+
+
+def _pause(session: Session, job: Job, failure: Failure, hold: Hold, *, now: datetime) -> Remedy:
+    return Remedy(
+        f"Job paused at step {job.step}: {failure.message}",
+        {"code": failure.reason.code},
+        pause_values(session, job, hold, now=now),
+        JobStatus.PAUSED,
+    )
 
 
 def _smaller(job: Job, failure: Failure) -> Remedy | None:

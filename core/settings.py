@@ -117,6 +117,19 @@ class Settings(BaseSettings):
         default=1800.0,
         gt=0,
     )
+    disk_reserve_bytes: int = _env(
+        "DISK_RESERVE_BYTES",
+        "Space that jobs leave free on the disks of scratch and local storage, in bytes: with no "
+        "room for one more checkpoint beside it, a job saves, pauses, and goes on when there is.",
+        default=512 * 1024**2,
+        ge=0,
+    )
+    full_storage_seconds: float = _env(
+        "FULL_STORAGE_SECONDS",
+        "How long a running job waits for room in a full storage before it pauses.",
+        default=900.0,
+        gt=0,
+    )
     stall_seconds: float = _env(
         "STALL_SECONDS",
         "A training without a step for so long, and for 8 of its slowest recent steps, hangs.",

@@ -171,6 +171,13 @@ class FailureReason(Enum):
         "Correct S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY and the bucket's policy, restart the "
         "worker, and retry the job.",
     )
+    STORAGE_FULL = (
+        "storage_full",
+        "The storage is full.",
+        True,
+        "Make room in the storage, or keep fewer checkpoints (training.save_total_limit); the job "
+        "goes on by itself.",
+    )
     TIME_LIMIT = (
         "time_limit",
         "The job has used up its max_seconds.",

@@ -249,6 +249,10 @@ class Storage:
         """Free space; None where there is no telling."""
         return shutil.disk_usage(self._root).free if self._root is not None else None
 
+    def total_bytes(self) -> int | None:
+        """Size of the disk; None where there is no telling."""
+        return shutil.disk_usage(self._root).total if self._root is not None else None
+
     def _put(self, key: str, chunks: Iterator[bytes]) -> None:
         with _translated(key):
             try:

@@ -26,6 +26,7 @@ from core.models import File, Job
 from core.plan.planner import PlanRequest, decide, plan
 from core.plan.reader import FactsReader
 from core.refit import effective_batch
+from core.room import check_fits_ever
 from core.spec import JobSpec, ResolvedSpec, parse_spec
 from core.states import JobStatus
 from core.template import compile_template
@@ -51,7 +52,9 @@ def resolve_spec(
 ) -> ResolvedSpec:
     """Check everything about a request that can be known before a worker sees it."""
     request, warnings = _checked(session, spec, model_roots, project_id)
-    decision = decide(session, request, reader, now=database_now(session))
+    now = database_now(session)
+    decision = decide(session, request, reader, now=now)
+    check_fits_ever(session, decision.taken, now=now)
     return ResolvedSpec(
         training=decision.training,
         base_model=request.base_model,

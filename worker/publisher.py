@@ -4,6 +4,7 @@ import logging
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from core.checkpoints import (
     publish_checkpoint,
 )
 from core.db import Database, database_now
-from core.errors import LeaseLost, StorageForbidden, Unavailable
+from core.errors import LeaseLost, StorageForbidden, StorageFull, TuneyardError, Unavailable
 from core.events import NewEvent, read_metrics
 from core.failure import Failure
+from core.full import is_full
 from core.models import Job
 from core.queue import Lease, held_job
 from core.states import EventKind, FailureReason, Level
@@ -59,12 +61,14 @@ class Publisher:
         *,
         recorder: Recorder,
         on_published: Callable[[int], None],
+        full_seconds: float,
     ):
         self._database = database
         self._storage = storage
         self._lease = lease
         self._recorder = recorder
         self._on_published = on_published
+        self._full_seconds = full_seconds
         self._queue: queue.Queue[Finished | None] = queue.Queue()
         self._stop = threading.Event()
         self.lost = threading.Event()
@@ -104,10 +108,16 @@ class Publisher:
             checkpoint = self._queue.get()
             if checkpoint is None:
                 return
-            self._persist(checkpoint)
+            try:
+                self._persist(checkpoint)
+            except Exception as error:
+                # With the thread gone in silence, the job would seem to be published.
+                if not isinstance(error, OSError) or not is_full(error):
+                    logger.exception("checkpoint of step %d not published", checkpoint.step)
+                self.failure = _unexpected(error)
 
     def _persist(self, checkpoint: Finished) -> None:
-        wait, tries = FIRST_RETRY_SECONDS, 0
+        wait, tries, began = FIRST_RETRY_SECONDS, 0, time.monotonic()
         while not self._stop.is_set():
             tries += 1
             try:
@@ -116,8 +126,8 @@ class Publisher:
                 self.lost.set()
                 return
             except (Unavailable, CorruptObject) as error:
-                if isinstance(error, StorageForbidden) and tries >= FORBIDDEN_TRIES:
-                    self.failure = _forbidden(error)
+                self.failure = self._give_up(error, tries, time.monotonic() - began)
+                if self.failure is not None:
                     return
                 if tries == 1:
                     self._tell_waiting(checkpoint, error)
@@ -130,7 +140,15 @@ class Publisher:
                 self._on_published(checkpoint.step)
                 return
 
-    def _tell_waiting(self, checkpoint: Finished, error: Unavailable | CorruptObject) -> None:
+    def _give_up(self, error: TuneyardError, tries: int, seconds: float) -> Failure | None:
+        """The failure of what waiting does not mend."""
+        if isinstance(error, StorageForbidden) and tries >= FORBIDDEN_TRIES:
+            return Failure(reason=FailureReason.STORAGE_FORBIDDEN, message=error.message)
+        if isinstance(error, StorageFull) and seconds > self._full_seconds:
+            return Failure(reason=FailureReason.STORAGE_FULL, message=error.message)
+        return None
+
+    def _tell_waiting(self, checkpoint: Finished, error: TuneyardError) -> None:
         event = NewEvent(
             kind=EventKind.MESSAGE,
             level=Level.WARN,
@@ -187,5 +205,17 @@ class Publisher:
         return manifest
 
 
-def _forbidden(error: StorageForbidden) -> Failure:
-    return Failure(reason=FailureReason.STORAGE_FORBIDDEN, message=error.message)
+def disk_full() -> Failure:
+    """The failure of an attempt whose worker could not write to its scratch disk."""
+    return Failure(
+        reason=FailureReason.DISK_FULL, message="The scratch disk of the worker is full."
+    )
+
+
+def _unexpected(error: Exception) -> Failure:
+    if isinstance(error, OSError) and is_full(error):
+        return disk_full()
+    return Failure(
+        reason=FailureReason.INTERNAL,
+        message=f"A checkpoint could not be published: {type(error).__name__}.",
+    )

@@ -119,6 +119,11 @@ class Recorder:
             # The same batch again: whether it was committed is not known.
             logger.warning("database away, %d events wait", len(self._batch))
             return min(max(wait, 0.2) * 2, MAX_WAIT_SECONDS)
+        except Exception:
+            # With the thread gone in silence, the attempt would wait for it without end.
+            logger.exception("events of %s cannot be written", self._lease.job_id)
+            self._settle(lost=True)
+            return self._flush_seconds
         self._settle()
         return self._flush_seconds
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.events import NewEvent
 from core.states import EventKind
+from worker.disk import DiskWatch
 from worker.loglines import LineSplitter
 from worker.publisher import Finished, Publisher
 from worker.recorder import Recorder
@@ -23,6 +24,7 @@ class Relay:
         recorder: Recorder,
         publisher: Publisher,
         watchdog: Watchdog,
+        disk: DiskWatch,
         *,
         step: int,
         secrets: Sequence[str],
@@ -30,6 +32,7 @@ class Relay:
         self._recorder = recorder
         self._publisher = publisher
         self._watchdog = watchdog
+        self._disk = disk
         self._secrets = secrets
         self._lines = LineSplitter()
         self.step = step
@@ -83,9 +86,9 @@ class Relay:
         self._recorder.add(step=message["step"], total_steps=message["total_steps"])
 
     def _on_checkpoint(self, message: dict[str, Any]) -> None:
-        self._publisher.add(
-            Finished(message["step"], Path(message["path"]), message.get("metrics", {}))
-        )
+        folder = Path(message["path"])
+        self._disk.saw_checkpoint(folder)
+        self._publisher.add(Finished(message["step"], folder, message.get("metrics", {})))
 
     def _on_samples(self, message: dict[str, Any]) -> None:
         step = message["step"]

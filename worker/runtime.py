@@ -12,9 +12,11 @@ from core.db import Database, database_now
 from core.errors import StorageForbidden, Unavailable
 from core.garbage import remove_garbage
 from core.models import Worker
-from core.queue import claim_job, count_claimable, rescue_jobs
+from core.queue import claim_job, rescue_jobs
 from core.settings import Settings
 from core.storage import Storage, open_storage
+from core.waiting import count_claimable, resume_held_jobs
+from worker.disk import disk_facts, room_of
 from worker.machine import machine_facts
 from worker.scratch import Scratch
 from worker.supervisor import Supervisor, retry_policy
@@ -76,12 +78,14 @@ class Runtime:
         self._database.close()
 
     def _run_next(self) -> bool:
+        room = room_of(self._settings, self._storage)
         with self._database.write() as session:
             claimed = claim_job(
                 session,
                 worker=self.name,
                 now=database_now(session),
                 lease_seconds=self._settings.lease_seconds,
+                room=room,
             )
         if claimed is None:
             return False
@@ -123,10 +127,12 @@ class Runtime:
             self._leaving.wait(self._settings.poll_seconds * random.uniform(0.8, 1.2))
 
     def _look(self) -> None:
+        room = room_of(self._settings, self._storage)
         with self._database.write() as session:
             now = database_now(session)
+            resume_held_jobs(session, now=now, room=room)
             rescued = rescue_jobs(session, now=now, policy=retry_policy(self._settings))
-            waiting = count_claimable(session, now=now)
+            waiting = count_claimable(session, now=now, room=room)
             self._report(session)
         if rescued:
             logger.warning("rescued %d jobs of workers that died", rescued)
@@ -138,7 +144,7 @@ class Runtime:
             name=self.name,
             heartbeat_at=database_now(session),
             slots=self._settings.worker_slots,
-            facts=self._facts,
+            facts=self._facts | disk_facts(self._settings, self._storage),
         )
         session.merge(row)
 

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import time
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Event as Flag
@@ -12,12 +13,12 @@ from typing import Any
 from core.db import Database, database_now
 from core.errors import LeaseLost, StorageForbidden, StorageFull, Unavailable
 from core.events import NewEvent, read_metrics
-from core.failure import Failure
+from core.failure import Failure, RetryPolicy
 from core.files import NewFile
+from core.full import is_full
 from core.models import Job
 from core.queue import (
     Lease,
-    RetryPolicy,
     fail_attempt,
     stop_attempt,
     succeed_attempt,
@@ -27,6 +28,7 @@ from core.settings import Settings
 from core.states import EventKind, FailureReason, Level
 from core.storage import Storage
 from worker import verdict
+from worker.disk import DiskWatch
 from worker.forkserver import ChildHandle, start_child
 from worker.inputs import InputError, Inputs, Interrupted
 from worker.lease import LeaseKeeper
@@ -37,7 +39,7 @@ from worker.machine import (
     training_device,
     usable_cpus,
 )
-from worker.publisher import Publisher
+from worker.publisher import Publisher, disk_full
 from worker.recorder import Recorder
 from worker.relay import Relay
 from worker.watchdog import Watchdog
@@ -74,15 +76,27 @@ class Supervisor:
         self._keeper = LeaseKeeper(database, lease, lease_seconds=settings.lease_seconds)
         self._recorder = Recorder(database, lease, flush_seconds=settings.event_flush_seconds)
         self._publisher = Publisher(
-            database, storage, lease, recorder=self._recorder, on_published=self._tell_published
+            database,
+            storage,
+            lease,
+            recorder=self._recorder,
+            on_published=self._tell_published,
+            full_seconds=settings.full_storage_seconds,
         )
         self._watchdog = Watchdog(
             start_seconds=settings.start_timeout_seconds, stall_seconds=settings.stall_seconds
+        )
+        self._disk = DiskWatch(
+            settings,
+            storage,
+            scratch,
+            checkpoint_bytes=(job.plan or {}).get("checkpoint_bytes"),
         )
         self._relay = Relay(
             self._recorder,
             self._publisher,
             self._watchdog,
+            self._disk,
             step=job.step,
             secrets=settings.secrets,
         )
@@ -91,6 +105,7 @@ class Supervisor:
             keeper=self._keeper,
             recorder=self._recorder,
             publisher=self._publisher,
+            disk=self._disk,
             leaving=leaving,
             max_seconds=job.spec.get("max_seconds"),
         )
@@ -122,6 +137,10 @@ class Supervisor:
             self._end_by_request()
         except InputError as error:
             self._end_by_failure(verdict.with_log(error.failure, self._relay))
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._end_by_failure(self._held(disk_full()))
 
     def _persist_inputs(self) -> dict[str, Any]:
         """Gather the inputs; a storage or database that is away is waited for."""
@@ -168,6 +187,7 @@ class Supervisor:
                 next_tick = time.monotonic() + TICK_SECONDS
                 self._send({"type": "tick"})
                 self._look_at_memory(child)
+                self._disk.look()
             if self._publisher.is_behind:
                 # The child waits for us, not we for it.
                 self._watchdog.saw_life()
@@ -228,7 +248,7 @@ class Supervisor:
         if self._asked_to_stop or not self._wishes.is_stop:
             return
         self._asked_to_stop = True
-        self._send({"type": "stop", "save": True})
+        self._send({"type": "stop", "save": self._wishes.is_save})
 
     def _conclude(self) -> None:
         """The child is gone: judge by what it did, not by its exit code."""
@@ -240,7 +260,7 @@ class Supervisor:
             if self._wishes.is_stop_at_once:
                 raise Interrupted
         if self._publisher.failure is not None:
-            self._end_by_failure(verdict.with_log(self._publisher.failure, self._relay))
+            self._end_by_failure(self._held(self._publisher.failure))
             return
         if ending is None or ending["type"] == "failed":
             self._end_by_failure(self._judge(ending))
@@ -269,11 +289,22 @@ class Supervisor:
             memory_limit_bytes=(self._job.spec.get("resources") or {}).get("memory"),
         )
         if ending is not None:
-            return verdict.told(ending, self._relay, traces)
+            failure = verdict.told(ending, self._relay, traces)
+            is_full = failure.reason is FailureReason.DISK_FULL
+            return replace(failure, hold=self._disk.hold_after_failure()) if is_full else failure
         if self._is_stalled:
             return verdict.stalled(self._relay, traces)
         is_killed = oom_kills() > self._oom_kills
         return verdict.died(self._relay, traces, is_killed_by_kernel=is_killed)
+
+    def _held(self, failure: Failure) -> Failure:
+        """A failure that lay outside of the child, with what the job is to wait for."""
+        failure = verdict.with_log(failure, self._relay)
+        if failure.reason is FailureReason.STORAGE_FULL:
+            return replace(failure, hold=self._disk.hold_after_full_storage(failure.message))
+        if failure.reason is FailureReason.DISK_FULL:
+            return replace(failure, hold=self._disk.hold_after_failure())
+        return failure
 
     def _end_by_request(self) -> None:
         if self._wishes.is_lost:
@@ -281,9 +312,11 @@ class Supervisor:
         if self._wishes.is_time_limit:
             self._end_by_failure(verdict.over_time(self._relay))
             return
-        outcome = self._wishes.outcome
+        outcome, hold = self._wishes.outcome, self._wishes.hold
         self._settle()
-        self._persist(lambda session, now: stop_attempt(session, self._lease, outcome, now=now))
+        self._persist(
+            lambda session, now: stop_attempt(session, self._lease, outcome, now=now, hold=hold)
+        )
 
     def _end_by_failure(self, failure: Failure) -> None:
         event = NewEvent(

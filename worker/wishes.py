@@ -3,15 +3,17 @@
 import time
 from threading import Event as Flag
 
+from core.room import Hold
 from core.settings import Settings
 from core.states import Outcome
+from worker.disk import DiskWatch
 from worker.lease import LeaseKeeper
 from worker.publisher import Publisher
 from worker.recorder import Recorder
 
 
 class Wishes:
-    """Looks at the lease, at what users asked for, at the clock and at a worker that leaves."""
+    """Looks at the lease, the users' requests, the clock, the disks and a worker that leaves."""
 
     def __init__(
         self,
@@ -20,12 +22,14 @@ class Wishes:
         keeper: LeaseKeeper,
         recorder: Recorder,
         publisher: Publisher,
+        disk: DiskWatch,
         leaving: Flag,
         max_seconds: float | None,
     ):
         self._keeper = keeper
         self._recorder = recorder
         self._publisher = publisher
+        self._disk = disk
         self._leaving = leaving
         self._grace_seconds = settings.shutdown_grace_seconds
         self._leave_deadline: float | None = None
@@ -50,7 +54,20 @@ class Wishes:
         """Whether the attempt is to end at its next step boundary."""
         requests = self._keeper.requests
         asked = requests.cancel or requests.pause or self._leaving.is_set()
-        return asked or self._is_over_time()
+        return asked or self._is_over_time() or self._disk.hold is not None
+
+    @property
+    def is_save(self) -> bool:
+        """Whether there is room for a last checkpoint."""
+        return self._disk.can_save
+
+    @property
+    def hold(self) -> Hold | None:
+        """What the job is to wait for, when that alone ends the attempt."""
+        requests = self._keeper.requests
+        if requests.cancel or requests.pause or self._leaving.is_set():
+            return None
+        return self._disk.hold
 
     @property
     def is_time_limit(self) -> bool:
@@ -64,7 +81,7 @@ class Wishes:
         requests = self._keeper.requests
         if requests.cancel:
             return Outcome.CANCELLED
-        return Outcome.PAUSED if requests.pause else Outcome.RELEASED
+        return Outcome.PAUSED if requests.pause or self.hold is not None else Outcome.RELEASED
 
     def _is_grace_over(self) -> bool:
         if self._leave_deadline is None:

@@ -17,13 +17,13 @@ from core.jobs import (
     list_attempts,
     list_jobs,
     pause_job,
-    queue_place,
     resume_job,
     submit_job,
 )
 from core.models import Job
 from core.spec import JobSpec, RetryBody, parse_spec, retry_changes
 from core.submission import fetch_facts, resolve_spec, retry_spec
+from core.waiting import queue_place
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 

@@ -272,7 +272,8 @@ class _Planner:
             "taken": taken.as_dict(),
             "total_seconds": _total(recommended, course),
             "seconds_are": pace,
-            "disk_bytes": self._disk_bytes(course),
+            "checkpoint_bytes": self._checkpoint_bytes(),
+            "disk_bytes": self._checkpoint_bytes() * _checkpoints(self._training, course),
             "limit_bytes": self._limit,
             "margin": margin_of(self._facts, self._settings),
             "correction": {
@@ -304,11 +305,11 @@ class _Planner:
         reason = f"needs {needed} of {there}; it fits with {change.text}"
         return verdict | {"verdict": "fits_with_change", "change": change.body, "reason": reason}
 
-    def _disk_bytes(self, course: Course) -> int:
-        """Of all checkpoints that will be kept: weights and the optimizer's state."""
+    def _checkpoint_bytes(self) -> int:
+        """Of one checkpoint: weights and the optimizer's state."""
         trained = trained_parameters(self._facts, self._settings)
         state = OPTIMIZER_BYTES.get(self._settings.optimizer, 8)
-        return round((FLOAT + state) * trained) * _checkpoints(self._training, course)
+        return round((FLOAT + state) * trained)
 
     def _on_job(self, taken: Option, answer: Mapping[str, Any]) -> dict[str, Any]:
         kept = (
@@ -317,6 +318,7 @@ class _Planner:
             "steps",
             "epochs",
             "tokens",
+            "checkpoint_bytes",
             "disk_bytes",
             "limit_bytes",
             "seconds_are",

@@ -15,7 +15,6 @@ from core.jobs import cancel_job, get_job, pause_job, resume_job
 from core.models import Attempt, Event, Job
 from core.queue import (
     claim_job,
-    count_claimable,
     fail_attempt,
     heartbeat,
     record,
@@ -24,6 +23,7 @@ from core.queue import (
     succeed_attempt,
 )
 from core.states import EventKind, FailureReason, JobStatus, Outcome
+from core.waiting import count_claimable
 from tests.factories import LEASE_SECONDS, NOW, POLICY, later, make_attempt, make_job
 
 LINE = NewEvent(kind=EventKind.LOG, message="a line")

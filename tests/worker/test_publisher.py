@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.checkpoints import list_checkpoints
 from core.db import Database
-from core.errors import StorageForbidden, Unavailable
+from core.errors import StorageForbidden, StorageFull, Unavailable
 from core.events import read_events
 from core.queue import Lease
 from core.states import EventKind
@@ -42,6 +42,10 @@ def away(stored: StoredObject, path: Path) -> None:
 
 def forbid(stored: StoredObject, path: Path) -> None:
     raise StorageForbidden("The storage refuses the keys of this server: 403")
+
+
+def fill(stored: StoredObject, path: Path) -> None:
+    raise StorageFull
 
 
 def flip(stored: StoredObject, path: Path) -> None:
@@ -87,7 +91,12 @@ def publish(database: Database, storage: Storage, lease: Lease, folder: Path) ->
     published = threading.Event()
     recorder = Recorder(database, lease, flush_seconds=0.01)
     publisher = Publisher(
-        database, storage, lease, recorder=recorder, on_published=lambda _: published.set()
+        database,
+        storage,
+        lease,
+        recorder=recorder,
+        on_published=lambda _: published.set(),
+        full_seconds=0.2,
     )
     publisher.add(Finished(5, folder, {}))
     publisher.finish()
@@ -134,6 +143,32 @@ def test_wrong_keys_are_not_tried_for_ever(
     assert len(faulty.faults) == 97
     with database.read() as session:
         assert list_checkpoints(session, running.job_id) == []
+
+
+def test_a_full_storage_is_waited_for_some_time(
+    database: Database, faulty: FaultyStorage, running: Lease, tmp_path: Path
+) -> None:
+    faulty.faults = [fill] * 100
+
+    publisher = publish(database, faulty, running, tmp_path / "checkpoint-5")
+
+    assert publisher.failure is not None
+    assert publisher.failure.reason.code == "storage_full"
+
+
+def test_a_publisher_that_breaks_is_no_published_checkpoint(
+    database: Database, faulty: FaultyStorage, running: Lease, tmp_path: Path
+) -> None:
+    def bug(stored: StoredObject, path: Path) -> None:
+        raise ZeroDivisionError
+
+    faulty.faults = [bug]
+
+    publisher = publish(database, faulty, running, tmp_path / "checkpoint-5")
+
+    assert publisher.failure is not None
+    assert publisher.failure.reason.code == "internal"
+    assert checkpoint_events(database, running) == []
 
 
 def test_an_answer_that_was_lost_doubles_nothing(

@@ -1,6 +1,5 @@
 """Turns what went wrong in a child into a stable code and a message in the user's words."""
 
-import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import torch
 from safetensors import SafetensorError
 
 from core.errors import InvalidTemplate
+from core.full import is_full
 from worker.child.order import Order
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -77,7 +77,7 @@ def _understood(error: BaseException) -> Failure | None:
             "or LoRA."
         )
         return Failure("out_of_memory", message, "training.per_device_train_batch_size")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error):
         return Failure("disk_full", "The scratch disk of the worker is full.")
     return None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import (
     PreTrainedModel,
@@ -27,6 +28,7 @@ from core.dataset.tokens import Cutting, TokenReport
 from worker.child.cut import count_sequences, cut_rows
 from worker.child.failure import ChildFailure
 from worker.child.learning_rate import adopt_learning_rate
+from worker.child.room import lacks_room
 from worker.child.tokenstore import StoredTokens
 
 ENTROPY_ROWS = 16
@@ -188,7 +190,14 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         shutil.rmtree(folder, ignore_errors=True)
         self._before_save(folder)
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not lacks_room(error, folder):
+                raise
+            raise ChildFailure(
+                "disk_full", f"The scratch disk is too full to save step {self.state.global_step}."
+            ) from error
         self._after_save(folder)
 
 

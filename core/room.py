@@ -1,0 +1,124 @@
+"""Room on disks: what a job's checkpoints take, what a worker has, and what to say when it lacks.
+
+A worker has a scratch disk of its own, and sees the storage's disk when that is a local folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import Session
+
+from core.errors import InsufficientDisk
+from core.models import Checkpoint, Job, Worker
+from core.workers import list_workers
+
+UNPUBLISHED = 2
+"""Checkpoints that are in scratch at a time: one waits for the storage, one is being written."""
+ALIVE_SECONDS = 120.0
+"""A worker that was silent for longer is not counted on."""
+PLACES = {"scratch": "the scratch disk (TUNEYARD_SCRATCH)", "storage": "the storage (STORAGE_URL)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that one worker may still write; null where there is no telling."""
+
+    scratch_bytes: int | None
+    storage_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a job cannot go on for now, and what it needs beyond what its attempt had."""
+
+    message: str
+    scratch_bytes: int = 0
+    storage_bytes: int = 0
+    wait_seconds: float = 0
+    """How long to wait before it is tried where nobody can tell what room there is."""
+
+
+def needs_of(plan: Mapping[str, Any] | None) -> dict[str, int | None]:
+    """What the checkpoints of a planned job take, as columns of the job; unknown without a plan."""
+    each = (plan or {}).get("checkpoint_bytes")
+    if plan is None or each is None:
+        return {"scratch_bytes": None, "storage_bytes": None}
+    return {"scratch_bytes": UNPUBLISHED * each, "storage_bytes": plan["disk_bytes"]}
+
+
+def needs_after(session: Session, job: Job, hold: Hold) -> dict[str, int]:
+    """The same after an attempt that ran out of room."""
+    return {
+        "scratch_bytes": max(job.scratch_bytes or 0, hold.scratch_bytes),
+        "storage_bytes": max(job.storage_bytes or 0, _stored(session, job) + hold.storage_bytes),
+    }
+
+
+def fits(room: Room | None) -> tuple[ColumnElement[bool], ...]:
+    """Conditions on jobs: what they are still to write has room there."""
+    if room is None:
+        return ()
+    stored = (
+        select(func.coalesce(func.sum(Checkpoint.size_bytes), 0))
+        .where(Checkpoint.job_id == Job.id)
+        .correlate(Job)
+        .scalar_subquery()
+    )
+    conditions: list[ColumnElement[bool]] = []
+    if room.scratch_bytes is not None:
+        conditions.append(or_(Job.scratch_bytes.is_(None), Job.scratch_bytes <= room.scratch_bytes))
+    if room.storage_bytes is not None:
+        conditions.append(
+            or_(Job.storage_bytes.is_(None), Job.storage_bytes - stored <= room.storage_bytes)
+        )
+    return tuple(conditions)
+
+
+def check_fits_ever(session: Session, plan: Mapping[str, Any] | None, *, now: datetime) -> None:
+    """InsufficientDisk for a job whose checkpoints are more than every worker's disks can hold."""
+    needs = needs_of(plan)
+    for place, words in PLACES.items():
+        needed, sizes = needs[f"{place}_bytes"], _sizes(session, f"{place}_total_bytes", now)
+        if needed is not None and sizes and needed > max(sizes.values()):
+            raise InsufficientDisk(
+                f"The checkpoints of this job take {_gigabytes(needed)} of {words}, which has "
+                f"{_gigabytes(max(sizes.values()))} in all. Keep fewer of them "
+                "(training.save_total_limit) or save less often (training.save_steps).",
+                param="training.save_total_limit",
+            )
+
+
+def lack_of_room(session: Session, job: Job, *, now: datetime) -> str | None:
+    """What a queued job waits for when no worker has room for it now; None when one has."""
+    for place, words in PLACES.items():
+        needed, sizes = getattr(job, f"{place}_bytes"), _sizes(session, f"{place}_free_bytes", now)
+        if needed is not None and place == "storage":
+            needed -= _stored(session, job)
+        if needed is not None and sizes and needed > max(sizes.values()):
+            worker = max(sizes, key=lambda name: sizes[name])
+            return (
+                f"waits for disk space: needs {_gigabytes(needed)} of {words}; "
+                f"{worker} has {_gigabytes(sizes[worker])} to spare"
+            )
+    return None
+
+
+def _sizes(session: Session, fact: str, now: datetime) -> dict[str, int]:
+    """A fact of every living worker; empty as soon as one of them does not tell it."""
+    alive = now - timedelta(seconds=ALIVE_SECONDS)
+    workers: list[Worker] = [w for w in list_workers(session) if w.heartbeat_at >= alive]
+    if any(worker.facts.get(fact) is None for worker in workers):
+        return {}
+    return {worker.name: int(worker.facts[fact]) for worker in workers}
+
+
+def _stored(session: Session, job: Job) -> int:
+    query = select(func.sum(Checkpoint.size_bytes)).where(Checkpoint.job_id == job.id)
+    return int(session.scalar(query) or 0)
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.2f} GB"
