@@ -51,7 +51,8 @@ def test_a_transition_of_a_stranger_is_refused(session: Session) -> None:
 
 def test_no_other_place_assigns_a_status() -> None:
     """Every state change goes through one function, which checks the edge and adds the event."""
-    pattern = re.compile(r"\.status\s*=[^=]|values\([^)]*status=")
+    # Uploads and deliveries of webhooks have a status too, which is a plain text.
+    pattern = re.compile(r"(?<!upload)\.status\s*=[^=]|values\([^)]*status=(?!\")")
     hits = [
         f"{path.relative_to(ROOT)}:{number}"
         for package in ("app", "core", "worker", "cli")
