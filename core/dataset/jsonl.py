@@ -74,7 +74,7 @@ class JsonlParser:
         self._extend_line(tail)
 
     def _extend_line(self, part: bytes) -> None:
-        if self._is_skipping:
+        if self._is_skipping or self._is_stopped:
             return
         self._tail += part
         if len(self._tail) > self._sink.max_row_bytes:

@@ -324,6 +324,7 @@ FRAGMENTS = st.sampled_from(
 
 @given(st.lists(FRAGMENTS, max_size=12).map(b"".join), st.lists(st.integers(0, 600), max_size=20))
 @example(b"\xff\xfe\n\xff\xfe\n", [3])
+@example(b"\xff\xfe\n" + b"x" * 70, [3])
 def test_where_chunks_are_cut_changes_nothing(data: bytes, cuts: list[int]) -> None:
     bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     validator = JsonlValidator(max_line_bytes=64)
