@@ -56,7 +56,8 @@ def _of_promises(jobs: dict[str, Job], promises: list[Promise]) -> Iterator[str]
         if (job is None) != promise.is_deleted:
             yield f"{promise.job_id}: is {'there' if job else 'lost'}, against its user's will"
         if job is not None and job.status is not promise.status:
-            yield f"{job.id}: is {job.status}; its user was promised {promise.status}"
+            why = f" ({job.error})" if job.error else ""
+            yield f"{job.id}: is {job.status}{why}; its user was promised {promise.status}"
         if promise.seen != list(range(1, len(promise.seen) + 1)):
             yield f"{promise.job_id}: its reader missed events, or saw them twice"
         if job is not None and len(promise.seen) != job.event_seq:
@@ -116,11 +117,14 @@ def _of_steps(job: Job, attempts: list[Attempt], events: list[Event]) -> Iterato
             and "train_loss" in event.data
         ]
         first = attempt.resumed_from_step
+        if not steps:
+            # It may have ended before it knew where to go on.
+            continue
         if first > reached:
             yield f"attempt {attempt.number} resumed from step {first}, which nobody trained"
         if steps != list(range(first + 1, first + 1 + len(steps))):
             yield f"attempt {attempt.number} resumed from {first} and trained {steps}"
-        reached = max(first, steps[-1]) if steps else first
+        reached = steps[-1]
     if job.status is JobStatus.SUCCEEDED and reached != job.total_steps:
         yield f"succeeded at step {reached} of {job.total_steps}"
 

@@ -48,7 +48,7 @@ class Bill:
 
 def run_chaos(world: World, monkey: Monkey, *, seconds: float, users: int, seed: int) -> Bill:
     """Let users work and the monkey harm for so long, let all come to rest, and look."""
-    body = {"model": "local/tiny-llama", "training_file": _upload(world), "training": TRAINING}
+    body = {"model": "local/tiny-llama", "training_file": upload(world), "training": TRAINING}
     told_to_stop = threading.Event()
     crowd = [
         User(world.service.url, body=body, seed=seed + number, stop=told_to_stop)
@@ -70,7 +70,8 @@ def run_chaos(world: World, monkey: Monkey, *, seconds: float, users: int, seed:
     return bill
 
 
-def _upload(world: World) -> str:
+def upload(world: World) -> str:
+    """Upload rows of text; the id of the file."""
     path = write_pydoc_text(world.home / "text.jsonl", rows=ROWS)
     with path.open("rb") as file:
         answer = httpx.post(

@@ -9,7 +9,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -18,6 +18,8 @@ from core.states import JobStatus
 JOBS = "/v1/fine_tuning/jobs"
 RETRY_SECONDS = 0.3
 SILENT_SECONDS = 20
+ENDED = (400, 409)
+"""Answers to who comes too late: the job has ended, or is not paused any more."""
 WHIMS = {"none": 10, "cancel": 2, "cancel and save": 2, "pause": 4, "delete": 3}
 
 
@@ -34,88 +36,46 @@ class Promise:
     """Numbers of the events in the order in which they came."""
 
 
-class User(threading.Thread):
-    """Submits one job after another until told to stop; the last one is followed to its end."""
+class Follower:
+    """A client that tries again, whatever breaks off."""
 
-    def __init__(self, url: str, *, body: dict[str, Any], seed: int, stop: threading.Event):
-        super().__init__(name=f"user-{seed}", daemon=True)
+    def __init__(self, url: str):
         self._client = httpx.Client(base_url=url, timeout=SILENT_SECONDS)
-        self._body = body
-        self._random = random.Random(seed)
-        self._told_to_stop = stop
         self._pause = threading.Event()
-        self.promises: list[Promise] = []
-        self.error: BaseException | None = None
 
-    def run(self) -> None:
-        """Use the service."""
-        try:
-            with self._client:
-                while not self._told_to_stop.is_set():
-                    self._one_job()
-        except BaseException as error:
-            self.error = error
-            raise
+    def __enter__(self) -> Self:
+        return self
 
-    def _one_job(self) -> None:
-        whim = self._random.choices(list(WHIMS), weights=list(WHIMS.values()))[0]
-        moment = self._random.randint(1, self._body["training"]["max_steps"])
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def submit(self, body: dict[str, Any]) -> str:
+        """Create one job, however often that has to be asked; its id."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        job = self._ask("POST", JOBS, json=self._body, headers=headers).json()
-        promise = Promise(job["id"], whim)
-        self.promises.append(promise)
-        for event in self._events(promise):
-            step = event["data"].get("step", 0) if event["type"] == "metrics" else 0
-            if step >= moment:
-                self._do(promise, whim)
-                whim = "none"
-            if event["data"].get("status") == JobStatus.PAUSED:
-                self._ask("POST", f"{JOBS}/{promise.job_id}/resume", fine=(409,))
-        if promise.whim == "delete":
-            self._ask("DELETE", f"{JOBS}/{promise.job_id}", fine=(404,))
-            promise.is_deleted = True
+        job_id: str = self.ask("POST", JOBS, json=body, headers=headers).json()["id"]
+        return job_id
 
-    def _do(self, promise: Promise, whim: str) -> None:
-        job = f"{JOBS}/{promise.job_id}"
-        if whim == "pause":
-            self._ask("POST", f"{job}/pause", fine=(409,))
-        if whim.startswith("cancel"):
-            save = {"save": whim == "cancel and save"}
-            answer = self._ask("POST", f"{job}/cancel", params=save, fine=(409,))
-            if answer.status_code == httpx.codes.OK:
-                promise.status = JobStatus.CANCELLED
+    def cancel(self, job_id: str, *, save: bool = False) -> bool:
+        """Cancel a job; whether it was not too late."""
+        answer = self.ask("POST", f"{JOBS}/{job_id}/cancel", params={"save": save}, fine=ENDED)
+        return bool(answer.status_code == httpx.codes.OK)
 
-    def _events(self, promise: Promise) -> Iterator[dict[str, Any]]:
-        """The events of a job, each once, over as many connections as it takes."""
+    def events(self, job_id: str, seen: list[int] | None = None) -> Iterator[dict[str, Any]]:
+        """The events of a job, each once, over as many connections as it takes.
+
+        Their numbers go into `seen`.
+        """
+        numbers = [] if seen is None else seen
         is_over = False
         while not is_over:
             try:
-                for event in self._stream(promise):
+                for event in self._stream(job_id, numbers):
                     yield event
                     is_over = JobStatus(event["data"].get("status", "queued")).is_terminal
             except httpx.TransportError:
                 self._pause.wait(RETRY_SECONDS)
 
-    def _stream(self, promise: Promise) -> Iterator[dict[str, Any]]:
-        last = promise.seen[-1] if promise.seen else 0
-        headers = {"accept": "text/event-stream", "last-event-id": str(last)}
-        url = f"{JOBS}/{promise.job_id}/events"
-        with self._client.stream("GET", url, headers=headers) as answer:
-            if answer.is_server_error:
-                self._pause.wait(RETRY_SECONDS)
-                return
-            answer.raise_for_status()
-            number = 0
-            for line in answer.iter_lines():
-                name, _, value = line.partition(": ")
-                if name == "id":
-                    number = int(value)
-                elif name == "data":
-                    promise.seen.append(number)
-                    event: dict[str, Any] = json.loads(value)
-                    yield event | {"data": event.get("data") or {}}
-
-    def _ask(self, method: str, url: str, *, fine: tuple[int, ...] = (), **more: Any) -> Any:
+    def ask(self, method: str, url: str, *, fine: tuple[int, ...] = (), **more: Any) -> Any:
         """Ask until there is an answer; other refusals than those in `fine` are errors."""
         while True:
             try:
@@ -128,3 +88,69 @@ class User(threading.Thread):
             if not answer.is_server_error:
                 raise AssertionError(f"{method} {url}: {answer.status_code} {answer.text}")
             self._pause.wait(RETRY_SECONDS)
+
+    def _stream(self, job_id: str, seen: list[int]) -> Iterator[dict[str, Any]]:
+        last = seen[-1] if seen else 0
+        headers = {"accept": "text/event-stream", "last-event-id": str(last)}
+        url = f"{JOBS}/{job_id}/events"
+        with self._client.stream("GET", url, headers=headers) as answer:
+            if answer.is_server_error:
+                self._pause.wait(RETRY_SECONDS)
+                return
+            answer.raise_for_status()
+            number = 0
+            for line in answer.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "id":
+                    number = int(value)
+                elif name == "data":
+                    seen.append(number)
+                    event: dict[str, Any] = json.loads(value)
+                    yield event | {"data": event.get("data") or {}}
+
+
+class User(threading.Thread):
+    """Submits one job after another until told to stop; the last one is followed to its end."""
+
+    def __init__(self, url: str, *, body: dict[str, Any], seed: int, stop: threading.Event):
+        super().__init__(name=f"user-{seed}", daemon=True)
+        self._follower = Follower(url)
+        self._body = body
+        self._random = random.Random(seed)
+        self._told_to_stop = stop
+        self.promises: list[Promise] = []
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Use the service."""
+        try:
+            with self._follower:
+                while not self._told_to_stop.is_set():
+                    self._one_job()
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def _one_job(self) -> None:
+        whim = self._random.choices(list(WHIMS), weights=list(WHIMS.values()))[0]
+        moment = self._random.randint(1, self._body["training"]["max_steps"])
+        promise = Promise(self._follower.submit(self._body), whim)
+        self.promises.append(promise)
+        for event in self._follower.events(promise.job_id, promise.seen):
+            step = event["data"].get("step", 0) if event["type"] == "metrics" else 0
+            if step >= moment:
+                self._do(promise, whim)
+                whim = "none"
+            if event["data"].get("status") == JobStatus.PAUSED:
+                self._follower.ask("POST", f"{JOBS}/{promise.job_id}/resume", fine=ENDED)
+        if promise.whim == "delete":
+            self._follower.ask("DELETE", f"{JOBS}/{promise.job_id}", fine=(404,))
+            promise.is_deleted = True
+
+    def _do(self, promise: Promise, whim: str) -> None:
+        if whim == "pause":
+            self._follower.ask("POST", f"{JOBS}/{promise.job_id}/pause", fine=ENDED)
+        if whim.startswith("cancel"):
+            save = whim == "cancel and save"
+            if self._follower.cancel(promise.job_id, save=save):
+                promise.status = JobStatus.CANCELLED

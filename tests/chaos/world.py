@@ -4,20 +4,25 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+from sqlalchemy import select
 
 from core.db import Database
+from core.models import Worker
 from core.storage import Storage, open_storage
 from examples.tiny_model import make_tiny_model
 from tests.servers.postgres import PostgresServer, create_database, start_postgres_server
 from tests.servers.s3 import S3Server, start_s3
 from tests.servers.service import Service, running_service
+from worker.scratch import Scratch
 
 WORKERS = ("worker", "worker-2")
 LEASE_SECONDS = 2.0
@@ -50,6 +55,13 @@ class World:
         """The service's folder."""
         return self.service.home
 
+    def wait_until_warm(self) -> None:
+        """Wait until every worker looks for jobs, as one does that was started again."""
+        pause = threading.Event()
+        now = datetime.now(UTC)
+        while not all(at > now for at in self._heartbeats()):
+            pause.wait(0.2)
+
     def training_children(self, *workers: str) -> list[psutil.Process]:
         """The forks that train: sessions of their own below these workers, or below any."""
         found: list[psutil.Process] = []
@@ -66,9 +78,15 @@ class World:
         return [process for process in psutil.process_iter() if self._trains(process)]
 
     def scratch_left(self) -> list[str]:
-        """What attempts have left in the scratch folders of workers."""
+        """What is left in the scratch folders of workers once another worker has started."""
         attempts = self.home / "scratch" / "attempts"
-        return sorted(path.name for path in attempts.glob("*")) if attempts.exists() else []
+        Scratch(attempts).close()
+        return sorted(path.name for path in attempts.iterdir())
+
+    def _heartbeats(self) -> list[datetime]:
+        with self.database.read() as session:
+            found = {row.name: row.heartbeat_at for row in session.scalars(select(Worker))}
+        return [found.get(name, datetime.min.replace(tzinfo=UTC)) for name in WORKERS]
 
     def _trains(self, process: psutil.Process) -> bool:
         try:
