@@ -6,6 +6,7 @@ answers differently the second time changes nothing. Proxies of the environment 
 
 import ipaddress
 import socket
+import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +124,34 @@ class Egress:
             )
         if is_plain:
             raise AddressNotAllowed(f"Use https for {host}, which is public.", param="url")
+
+
+def guard_process(egress: Egress) -> None:
+    """Have this process, for good, connect to allowed addresses only, whichever library it uses."""
+
+    def look(event: str, args: tuple[Any, ...]) -> None:
+        if event == "socket.connect" and isinstance(args[1], tuple):
+            host = str(args[1][0])
+            try:
+                address = ipaddress.ip_address(host.partition("%")[0])
+            except ValueError as error:
+                raise AddressNotAllowed(f"{host} was not resolved before it was used.") from error
+            egress.check_address(address, host, is_plain=False)
+
+    sys.addaudithook(look)
+
+
+def addresses_of(urls: Iterable[str]) -> list[Network]:
+    """The addresses that the hosts of these URLs have now; none for a host that nobody knows."""
+    found: list[Network] = []
+    for url in urls:
+        try:
+            answers = socket.getaddrinfo(urlsplit(url).hostname, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            continue
+        names = (str(answer[4][0]).partition("%")[0] for answer in answers)
+        found.extend(ipaddress.ip_network(name) for name in names)
+    return found
 
 
 def is_public(address: Address) -> bool:

@@ -165,7 +165,7 @@ class Settings(BaseSettings):
     )
     egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = _env(
         "EGRESS_ALLOW",
-        "Networks that are not public and that webhooks may reach, `,` between them: 10.0.0.0/8.",
+        "Networks that are not public and that webhooks and fetches may reach, `,` between them.",
         default=(),
     )
 

@@ -1,12 +1,14 @@
 """Fetch one model or dataset from the Hugging Face Hub: `python -m worker.fetch '{...}'`.
 
 Run by the worker in a process of its own, so that neither the supervisor nor the training child
-needs the network, the token or the libraries. The last line on stdout is the answer.
+needs the network, the token or the libraries. It reaches public addresses, the Hub that was
+configured, and what the operator allows. The last line on stdout is the answer.
 """
 
 import hashlib
 import json
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from core.egress import Egress, addresses_of, guard_process
+from core.errors import AddressNotAllowed
+
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
 """No pickles: weights come as safetensors or not at all."""
 
@@ -30,6 +35,8 @@ NOT_FOUND = (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, Dat
 def main() -> int:
     """Fetch what the first argument asks for."""
     request = json.loads(sys.argv[1])
+    allowed = [ip_network(network) for network in request["allowed"]]
+    guard_process(Egress([*allowed, *addresses_of(request["trusted"])]))
     try:
         fetch = fetch_model if request["kind"] == "model" else fetch_dataset
         return _answer({"path": str(fetch(request))})
@@ -39,6 +46,8 @@ def main() -> int:
     except (HfHubHTTPError, LocalEntryNotFoundError, ConnectionError) as error:
         message = f"The Hub did not deliver {request['name']!r}: {_first_line(error)}"
         return _answer({"code": "hub_unavailable", "message": message}, error)
+    except AddressNotAllowed as error:
+        return _answer({"code": "hub_unavailable", "message": error.message}, error)
     except ValueError as error:
         code = "invalid_model" if request["kind"] == "model" else "invalid_argument"
         return _answer({"code": code, "message": _first_line(error)}, error)

@@ -31,6 +31,8 @@ from worker.loglines import LineSplitter
 
 MAX_ADAPTER_DEPTH = 8
 LOOK_SECONDS = 0.2
+TRUSTED = frozenset({"HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY"})
+"""Variables whose URLs the operator chose: a fetch reaches them wherever they are."""
 
 
 class InputError(Exception):
@@ -229,9 +231,14 @@ class Inputs:
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "worker.fetch"]
         answer: dict[str, Any] = {}
+        environment = _hub_environment(self.settings, folder)
+        walls = {
+            "allowed": [str(network) for network in self.settings.egress_allow],
+            "trusted": [environment[name] for name in environment if name.upper() in TRUSTED],
+        }
         with subprocess.Popen(
-            [*command, json.dumps(request | {"folder": str(folder)})],
-            env=_hub_environment(self.settings, folder),
+            [*command, json.dumps(request | walls | {"folder": str(folder)})],
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -300,7 +307,8 @@ def _hub_environment(settings: Settings, folder: Path) -> dict[str, str]:
         or name.lower() in {"http_proxy", "https_proxy", "no_proxy"}
     }
     kept |= {"HOME": str(folder), "HF_HOME": str(folder), "HF_ENDPOINT": settings.hf_endpoint}
-    kept |= {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    # What Xet downloads, it downloads past the wall that looks at addresses.
+    kept |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "PYTHONUNBUFFERED": "1"}
     if settings.hf_token:
         kept["HF_TOKEN"] = settings.hf_token
     return kept

@@ -2,6 +2,8 @@
 
 import ipaddress
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -176,3 +178,28 @@ def test_a_public_address_wants_https() -> None:
 def test_a_name_that_nobody_knows_is_an_error_of_the_connection() -> None:
     with pytest.raises(httpx.ConnectError):
         _post(Egress(), "https://nothing.invalid/")
+
+
+CHILD = """
+import ipaddress, socket, sys, urllib.request
+from core.egress import Egress, addresses_of, guard_process
+guard_process(Egress([*addresses_of(sys.argv[2:])]))
+print(urllib.request.urlopen(sys.argv[1], data=b"", timeout=10).status)
+"""
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_guarded_process_connects_where_it_may(receiver: Receiver, trusted: bool) -> None:
+    """Whatever library makes the connection: here, one that knows nothing of us."""
+    command = [sys.executable, "-c", CHILD, receiver.url]
+    done = subprocess.run(
+        [*command, receiver.url] if trusted else command,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, "AddressNotAllowed" in done.stderr) == (
+        ("200\n", False) if trusted else ("", True)
+    )
+    assert len(receiver.seen) == trusted
