@@ -11,6 +11,7 @@ from core.courier import deliver_due
 from core.db import database_now
 from core.errors import Unavailable
 from core.files import delete_expired_files
+from core.garbage import remove_strays
 from core.uploads import expire_uploads
 from core.webhooks import forget_deliveries
 
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 TICKS_BETWEEN_SWEEPS = 30
+TICKS_BETWEEN_CLEANINGS = 3600
+FIRST_CLEANING = 60
 LEAVE_SECONDS = 2.0
 
 
@@ -46,6 +49,8 @@ class Chores:
             if ticks % TICKS_BETWEEN_SWEEPS == 0:
                 for sweep in (self._delete_files, self._expire_uploads, self._forget):
                     self._try(sweep)
+            if ticks % TICKS_BETWEEN_CLEANINGS == FIRST_CLEANING:
+                self._try(self._remove_strays)
 
     def _try(self, chore: Callable[[], int]) -> None:
         try:
@@ -76,6 +81,12 @@ class Chores:
 
     def _forget(self) -> int:
         return self._sweep(lambda session: forget_deliveries(session, now=database_now(session)))
+
+    def _remove_strays(self) -> int:
+        with self._services.database.read() as session:
+            now = database_now(session)
+        remove_strays(self._services.database, self._services.storage, now=now)
+        return 0
 
     def _sweep(self, sweep: Callable[[Session], int]) -> int:
         with self._services.database.write() as session:

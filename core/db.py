@@ -41,7 +41,7 @@ class Database:
             yield session
             session.commit()
         for callback in session.info.pop(_AFTER_COMMIT, ()):
-            callback()
+            _follow(callback)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -77,8 +77,18 @@ class Database:
 
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
-    """Call this once the transaction of `session` is committed; never if it is rolled back."""
+    """Call this once the transaction of `session` is committed; never if it is rolled back.
+
+    It may be lost: what is committed is not taken back for a storage or broker that is away.
+    """
     session.info.setdefault(_AFTER_COMMIT, []).append(callback)
+
+
+def _follow(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except Unavailable as error:
+        logger.warning("not done after a commit: %s", error.message)
 
 
 def database_now(session: Session) -> datetime:

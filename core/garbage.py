@@ -1,11 +1,22 @@
-"""Bytes that attempts stored and nobody published: removed when no attempt can publish them."""
+"""Bytes in storage that no row speaks of: removed when nobody can come to speak of them."""
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
-from core.models import Checkpoint, Job
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from core.db import Database
+from core.models import Checkpoint, File, Job, Upload
 from core.states import JobStatus
 from core.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+STRAY_AGE = timedelta(days=1)
+"""A row follows its bytes within seconds, unless the database went away in between."""
+LOOKED_UP = 500
 
 
 def remove_garbage(session: Session, storage: Storage, job_id: str) -> int:
@@ -25,3 +36,44 @@ def remove_garbage(session: Session, storage: Storage, job_id: str) -> int:
     for prefix in garbage:
         storage.delete_prefix(prefix)
     return len(garbage)
+
+
+def remove_strays(database: Database, storage: Storage, *, now: datetime) -> int:
+    """Delete old bytes without a row, whatever left them; returns how many objects and folders.
+
+    Files whose row was never written, what deleted jobs and ended uploads left while the storage
+    was away, and what a killed process was in the middle of.
+    """
+    before = now - STRAY_AGE
+    removed = storage.remove_unfinished(before)
+    for key in storage.list_older("access-check", before):
+        storage.delete(key)
+        removed += 1
+    files = storage.list_older("files", before)
+    for key in _not_found(database, files, File.storage_key):
+        storage.delete(key)
+        removed += 1
+    pending = Upload.status == "pending"
+    for kind, column, conditions in (("jobs", Job.id, ()), ("uploads", Upload.id, (pending,))):
+        owners = {key.split("/")[1] for key in storage.list_older(kind, before)}
+        for owner in _not_found(database, owners, column, *conditions):
+            storage.delete_prefix(f"{kind}/{owner}")
+            removed += 1
+    if removed:
+        logger.info("removed %d strays from the storage", removed)
+    return removed
+
+
+def _not_found(
+    database: Database,
+    values: Iterable[str],
+    column: InstrumentedAttribute[str],
+    *conditions: ColumnElement[bool],
+) -> Sequence[str]:
+    asked, found = list(values), list[str]()
+    for first in range(0, len(asked), LOOKED_UP):
+        some = asked[first : first + LOOKED_UP]
+        with database.read() as session:
+            known = set(session.scalars(select(column).where(column.in_(some), *conditions)))
+        found += [value for value in some if value not in known]
+    return found

@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     )
     storage_url: str = _env(
         "STORAGE_URL",
-        "file:///folder or s3://bucket/prefix. Default: a folder in TUNEYARD_HOME.",
+        "file:///folder or s3://bucket/prefix, for this service alone. "
+        "Default: a folder in TUNEYARD_HOME.",
         default="",
     )
     s3_endpoint: str | None = _env(

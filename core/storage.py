@@ -4,14 +4,13 @@ Keys are relative paths made by our own code. A key is visible only when all its
 """
 
 import hashlib
-import os
 import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -20,6 +19,7 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, S3Store
 
+from core.durable import make_durable, remove_folder
 from core.errors import (
     NotFound,
     SettingsError,
@@ -29,7 +29,7 @@ from core.errors import (
     Unavailable,
 )
 from core.fingerprint import PART_BYTES, Fingerprint
-from core.full import is_full, is_full_in_words
+from core.full import is_full_in_words
 
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential  # obstore has them for type checkers only
@@ -207,6 +207,30 @@ class Storage:
                 for entry in batch:
                     yield entry["path"], int(entry["size"])
 
+    def list_older(self, prefix: str, before: datetime) -> Iterator[str]:
+        """The keys below a prefix whose objects were not written since then."""
+        with _translated(prefix):
+            for batch in obstore.list(self._store, f"{_checked(prefix)}/"):
+                for entry in batch:
+                    if entry["last_modified"] < before:
+                        yield entry["path"]
+
+    def remove_unfinished(self, before: datetime) -> int:
+        """Remove what killed uploads left in a local folder; returns how many files.
+
+        Object storage has rules of its own for parts that nobody completes.
+        """
+        if self._root is None:
+            return 0
+        old = [
+            path
+            for path in self._root.rglob("*#*")
+            if STAGED.search(path.name) and path.stat().st_mtime < before.timestamp()
+        ]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
     def delete(self, key: str) -> None:
         """Delete an object; no error when there is none."""
         try:
@@ -220,7 +244,7 @@ class Storage:
         root = self.local_path(prefix)
         if root is not None:
             # Not by listing: the folders go too, and what a killed upload left.
-            _remove_folder(root)
+            remove_folder(root)
             return
         keys = [key for key, _ in self.list(prefix)]
         for first in range(0, len(keys), DELETE_BATCH):
@@ -262,7 +286,7 @@ class Storage:
             except FileNotFoundError as error:
                 raise Unavailable(f"The storage {self._url} does not exist.") from error
         if self._root is not None:
-            _make_durable(self._root / key, self._root)
+            make_durable(self._root / key, self._root)
 
 
 def _s3_config(endpoint: str | None, region: str | None) -> "S3Config":
@@ -320,40 +344,6 @@ def _stream(result: "obstore.GetResult", key: str) -> Iterator[bytes]:
     with _translated(key):
         for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
             yield bytes(chunk)
-
-
-def _remove_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        return
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise Unavailable(f"The storage cannot delete {folder}: {error.strerror}") from error
-
-
-def _make_durable(path: Path, root: Path) -> None:
-    """Write a file and its name down to the disk: obstore only renames.
-
-    A row in the database will speak of these bytes, and a power cut must not undo them.
-    """
-    # Every folder up to the root may be new, and its name is kept by the one above it.
-    above = path.parents[: len(path.relative_to(root).parts)]
-    try:
-        for one in (path, *above):
-            _sync(one)
-    except OSError as error:
-        kind = StorageFull if is_full(error) else Unavailable
-        raise kind(f"The storage cannot keep {path}: {error.strerror}") from error
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -30,6 +30,23 @@ def test_after_commit_runs_only_when_committed(database: Database) -> None:
     assert rung == ["committed"]
 
 
+def test_what_is_committed_stays_when_what_follows_fails(database: Database) -> None:
+    """A client must not be told that a deletion failed when only its bytes are still there."""
+
+    def fail() -> None:
+        raise Unavailable("The storage is away.")
+
+    done: list[str] = []
+    with database.write() as session:
+        job = make_job(session)
+        after_commit(session, fail)
+        after_commit(session, lambda: done.append("next"))
+
+    assert done == ["next"]
+    with database.read() as session:
+        assert [found.id for found in list_jobs(session)] == [job.id]
+
+
 def test_writers_that_read_first_wait_for_each_other(database: Database) -> None:
     """SQLite refuses such transactions at once unless they begin as writers."""
     errors: list[Exception] = []

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,12 @@ def test_access_is_checked_without_a_trace(storage: Storage) -> None:
     storage.check_access()
 
     assert list(storage.list("access-check")) == []
+
+
+def test_old_objects_are_told_from_new_ones(storage: Storage) -> None:
+    storage.put_stream("files/one", [b"1"])
+    now = datetime.now(UTC)
+
+    assert list(storage.list_older("files", now - timedelta(minutes=1))) == []
+    assert list(storage.list_older("files", now + timedelta(minutes=1))) == ["files/one"]
+    assert list(storage.list_older("nothing", now)) == []
