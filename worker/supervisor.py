@@ -176,6 +176,8 @@ class Supervisor:
     def _follow(self, child: ChildHandle) -> None:
         """Relay everything the child says until it is gone, or is to be stopped at once."""
         sources: list[Any] = [child.control, child.log]
+        # A child that hears nothing for as long as the lease ends itself.
+        tick_seconds = min(TICK_SECONDS, self._settings.lease_seconds / 4)
         next_tick = 0.0
         while sources:
             ready = wait(sources, timeout=LOOK_SECONDS)
@@ -184,7 +186,7 @@ class Supervisor:
             if child.control in ready and not self._read_message(child):
                 sources.remove(child.control)
             if time.monotonic() >= next_tick:
-                next_tick = time.monotonic() + TICK_SECONDS
+                next_tick = time.monotonic() + tick_seconds
                 self._send({"type": "tick"})
                 self._look_at_memory(child)
                 self._disk.look()
