@@ -10,11 +10,10 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from app.body import json_object
-from app.services import ReadSession, ServicesDep
+from app.services import CallerDep, ReadSession, ServicesDep
 from core.hub.library import Library
 from core.hub.repository import MAIN, About, Repository
 from core.hub.tree import Commit, HubFile, Snapshot
-from core.jobs import DEFAULT_PROJECT
 from core.spec import request_error
 
 Kind = Literal["models", "datasets"]
@@ -38,8 +37,9 @@ register_url_convertor("kind", _KindConvertor())
 register_url_convertor("repository", _RepositoryConvertor())
 
 
-def _library(session: ReadSession, services: ServicesDep) -> Library:
-    return Library(session, services.storage, services.settings, services.hashes, DEFAULT_PROJECT)
+def _library(session: ReadSession, services: ServicesDep, caller: CallerDep) -> Library:
+    settings = services.settings
+    return Library(session, services.storage, settings, services.hashes, caller.project_id)
 
 
 class PathsWanted(BaseModel):

@@ -8,11 +8,10 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.body import OptionalJsonObject
-from app.services import ServicesDep
+from app.services import CallerDep, DatabaseDep
 from core.answers import find_answer, keep_answer, open_ticket, take_turn
-from core.db import Database, database_now
+from core.db import database_now
 from core.errors import InvalidArgument
-from core.jobs import DEFAULT_PROJECT
 
 MAX_KEY_LENGTH = 255
 RETRY_COUNT = "x-stainless-retry-count"
@@ -27,7 +26,8 @@ class Once:
         self,
         request: Request,
         response: Response,
-        services: ServicesDep,
+        database: DatabaseDep,
+        caller: CallerDep,
         body: OptionalJsonObject,
         idempotency_key: Annotated[str | None, Header()] = None,
     ):
@@ -36,9 +36,9 @@ class Once:
                 f"Idempotency-Key must have 1 to {MAX_KEY_LENGTH} characters.",
                 param="Idempotency-Key",
             )
-        self._database: Database = services.database
+        self._database = database
         self._response = response
-        self._scope = f"{DEFAULT_PROJECT} {request.method} {request.url.path}"
+        self._scope = f"{caller.project_id} {request.method} {request.url.path}"
         self._body = body
         self._key = idempotency_key
         self._is_retry = request.headers.get(RETRY_COUNT, "0").lstrip("0") != ""

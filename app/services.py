@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from app.caller import Caller, CallerDatabase
 from app.stream import Hub
 from core.db import Database
 from core.doorbell import Doorbell
@@ -65,13 +66,30 @@ def services_of(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services_of)]
 
 
-def _reading(services: ServicesDep) -> Iterator[Session]:
-    with services.database.read() as session:
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+def _seen_by(request: Request, services: ServicesDep, caller: CallerDep) -> CallerDatabase:
+    action = f"{request.method} {request.url.path}"
+    return CallerDatabase(services.database, caller, action)
+
+
+DatabaseDep = Annotated[CallerDatabase, Depends(_seen_by)]
+"""For handlers that open their transactions by themselves."""
+
+
+def _reading(database: DatabaseDep) -> Iterator[Session]:
+    with database.read() as session:
         yield session
 
 
-def _writing(services: ServicesDep) -> Iterator[Session]:
-    with services.database.write() as session:
+def _writing(database: DatabaseDep) -> Iterator[Session]:
+    with database.write() as session:
         yield session
 
 

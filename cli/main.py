@@ -24,6 +24,9 @@ app = typer.Typer(
 database = typer.Typer(no_args_is_help=True, help="The database of DATABASE_URL.")
 app.add_typer(database, name="db")
 
+keys = typer.Typer(no_args_is_help=True, help="API keys, on the machine of the server.")
+app.add_typer(keys, name="keys")
+
 JobName = Annotated[str, typer.Argument(help="Job id, a unique prefix of it, or @last.")]
 ExampleFile = Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False)]
 TrainerSettings = Annotated[
@@ -68,6 +71,29 @@ def db_upgrade(revision: str = "head") -> None:
 def db_downgrade(revision: str) -> None:
     """Take migrations back down to a revision; `base` empties the database."""
     _replace_by("cli.database", "downgrade", revision)
+
+
+@keys.command("create")
+def keys_create(
+    name: str,
+    scope: Annotated[str, typer.Option(help="read, write or admin.")] = "write",
+    project: Annotated[str | None, typer.Option(help="Made if it is not there yet.")] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="It ends after so many days.")] = None,
+) -> None:
+    """Make a key and print it, once. From the first key on nobody comes in without one."""
+    _replace_by("cli.keys", "create", name, *_given(scope=scope, project=project, days=days))
+
+
+@keys.command("list")
+def keys_list(project: str | None = None) -> None:
+    """List the keys of a project."""
+    _replace_by("cli.keys", "list", *_given(project=project))
+
+
+@keys.command("revoke")
+def keys_revoke(key: str, project: str | None = None) -> None:
+    """End a key, by its id."""
+    _replace_by("cli.keys", "revoke", key, *_given(project=project))
 
 
 @app.command()

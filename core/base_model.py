@@ -11,8 +11,8 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from core.checkpoints import get_checkpoint, list_checkpoints
+from core.db import project_of
 from core.errors import CheckpointNotFound, InvalidArgument, JobNotFound, ModelNotFound
-from core.jobs import DEFAULT_PROJECT
 from core.models import Checkpoint
 from core.permissions import get_usable_job
 
@@ -56,13 +56,14 @@ def pin_model(
     name: str,
     *,
     model_roots: Sequence[Path],
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
 ) -> str:
     """The name that will still mean the same model when the job runs.
 
     A job is pinned to its newest checkpoint; a local folder must exist. ModelNotFound otherwise.
     Whether the Hub has a model turns out when a worker fetches it.
     """
+    project_id = project_id or project_of(session)
     model = parse_model(name)
     if model.kind == "local" and model_roots:
         local_folder(name, model_roots)
@@ -73,9 +74,10 @@ def pin_model(
 
 
 def find_model_checkpoint(
-    session: Session, model: ModelName, *, project_id: str = DEFAULT_PROJECT
+    session: Session, model: ModelName, *, project_id: str | None = None
 ) -> Checkpoint:
     """The checkpoint that a `jobs/...` name means: that of its step, else the newest."""
+    project_id = project_id or project_of(session)
     assert model.job_id is not None
     try:
         job = get_usable_job(session, model.job_id, model.step, project_id=project_id)

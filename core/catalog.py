@@ -16,10 +16,10 @@ from core.base_model import (
     local_models,
     parse_model,
 )
-from core.db import after_commit
+from core.db import after_commit, project_of
 from core.errors import Forbidden, InvalidArgument, InvalidState, JobNotFound, ModelNotFound
 from core.events import NewEvent
-from core.jobs import DEFAULT_PROJECT, add_events, check_unused, get_job
+from core.jobs import add_events, check_unused, get_job
 from core.models import Checkpoint, CheckpointPermission, Job
 from core.states import EventKind
 
@@ -34,9 +34,10 @@ class Model:
 
 
 def list_models(
-    session: Session, model_roots: Sequence[Path], *, project_id: str = DEFAULT_PROJECT
+    session: Session, model_roots: Sequence[Path], *, project_id: str | None = None
 ) -> Iterator[Model]:
     """What there is to train on: folders, and jobs that succeeded, the newest first."""
+    project_id = project_id or project_of(session)
     for name in sorted(set(local_models(model_roots))):
         yield Model(name, None, "local")
     query = (
@@ -50,9 +51,10 @@ def list_models(
 
 
 def get_model(
-    session: Session, name: str, model_roots: Sequence[Path], *, project_id: str = DEFAULT_PROJECT
+    session: Session, name: str, model_roots: Sequence[Path], *, project_id: str | None = None
 ) -> Model:
     """A folder, a job, or one of its checkpoints as `jobs/<job id>.step-N`; else ModelNotFound."""
+    project_id = project_id or project_of(session)
     model = _parsed(name)
     if model.kind == "local":
         local_folder(name, model_roots)
@@ -64,8 +66,9 @@ def get_model(
     return Model(name, checkpoint.created_at, owner)
 
 
-def own_checkpoint(session: Session, name: str, *, project_id: str = DEFAULT_PROJECT) -> Checkpoint:
+def own_checkpoint(session: Session, name: str, *, project_id: str | None = None) -> Checkpoint:
     """The checkpoint of the project's own that a model name means, or ModelNotFound."""
+    project_id = project_id or project_of(session)
     model = _parsed(name)
     if model.kind != "job":
         raise _not_here(name)
@@ -82,12 +85,13 @@ def delete_model(
     *,
     now: datetime,
     delete_bytes: Callable[[str], None],
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
 ) -> None:
     """Delete all checkpoints of a job that has ended, or one; what is told of the job stays.
 
     InvalidState while the job runs, or while another one is to train on what it learned.
     """
+    project_id = project_id or project_of(session)
     model = _parsed(name)
     if model.kind == "local":
         local_folder(name, model_roots)

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
@@ -24,6 +24,19 @@ POSTGRESQL_FULL = "53100"
 SQLITE_FULL = "database or disk is full"
 
 _AFTER_COMMIT = "after_commit"
+_PROJECT = "project"
+DEFAULT_PROJECT = "default"
+"""Where everything is as long as nobody makes another project."""
+
+
+class Transactions(Protocol):
+    """What opens sessions: a database, or one seen by somebody."""
+
+    def write(self) -> AbstractContextManager[Session]:
+        """One transaction that may write."""
+
+    def read(self) -> AbstractContextManager[Session]:
+        """One consistent view."""
 
 
 class Database:
@@ -35,18 +48,18 @@ class Database:
         self._writing = self.engine.execution_options(writes=True)
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, *, project_id: str = DEFAULT_PROJECT) -> Iterator[Session]:
         """One transaction that may write: committed at the end, rolled back on any error."""
-        with self._session(self._writing) as session:
+        with self._session(self._writing, project_id) as session:
             yield session
             session.commit()
         for callback in session.info.pop(_AFTER_COMMIT, ()):
             _follow(callback)
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self, *, project_id: str = DEFAULT_PROJECT) -> Iterator[Session]:
         """One consistent view; never blocks a writer."""
-        with self._session(self.engine) as session:
+        with self._session(self.engine, project_id) as session:
             yield session
 
     def is_alive(self) -> bool:
@@ -63,9 +76,10 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _session(self, engine: Engine) -> Iterator[Session]:
+    def _session(self, engine: Engine, project_id: str) -> Iterator[Session]:
         try:
             with Session(engine, expire_on_commit=False) as session:
+                session.info[_PROJECT] = project_id
                 yield session
         except (OperationalError, InterfaceError) as error:
             logger.warning("database: %s", error.orig)
@@ -89,6 +103,12 @@ def _follow(callback: Callable[[], None]) -> None:
         callback()
     except Unavailable as error:
         logger.warning("not done after a commit: %s", error.message)
+
+
+def project_of(session: Session) -> str:
+    """The project whose rows this session is for, unless a function is told another one."""
+    project_id: str = session.info.get(_PROJECT, DEFAULT_PROJECT)
+    return project_id
 
 
 def database_now(session: Session) -> datetime:

@@ -12,7 +12,7 @@
     |-- Forbidden            a right key that may not do this
     |-- NotFound             no such thing, or not yours
     |   |-- FileNotFound, UploadNotFound, JobNotFound, CheckpointNotFound, ModelNotFound,
-    |   |   PermissionNotFound, WebhookNotFound
+    |   |   PermissionNotFound, WebhookNotFound, KeyNotFound, ProjectNotFound
     |   `-- RepositoryNotFound, RevisionNotFound, EntryNotFound
     |-- Conflict             two requests that exclude each other
     |   |-- IdempotencyConflict  a key that was used for something else
@@ -163,6 +163,18 @@ class ModelNotFound(NotFound):
     """No such model."""
 
     code = "model_not_found"
+
+
+class KeyNotFound(NotFound):
+    """No such key."""
+
+    code = "key_not_found"
+
+
+class ProjectNotFound(NotFound):
+    """No such project."""
+
+    code = "project_not_found"
 
 
 class RepositoryNotFound(NotFound):

@@ -15,10 +15,9 @@ from sqlalchemy.orm import Session
 from core.dataset import FileReport, FileValidator, FormatName
 from core.dataset.parquet_check import check_parquet
 from core.dataset.report import CompressionName
-from core.db import after_commit
+from core.db import after_commit, project_of
 from core.errors import FileNotFound, InvalidArgument, InvalidFile, InvalidState
 from core.ids import new_id
-from core.jobs import DEFAULT_PROJECT
 from core.models import File, Job
 from core.states import TRANSITIONS
 from core.storage import Storage, StoredObject
@@ -77,9 +76,10 @@ def add_file(
     *,
     now: datetime,
     expires_after_seconds: int | None = None,
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
 ) -> File:
     """Record a stored upload."""
+    project_id = project_id or project_of(session)
     expires_at = None
     if expires_after_seconds is not None:
         expires_at = now + timedelta(seconds=expires_after_seconds)
@@ -105,10 +105,11 @@ def get_file(
     session: Session,
     file_id: str,
     *,
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
     param: str = "file_id",
 ) -> File:
     """The file with this id, or FileNotFound."""
+    project_id = project_id or project_of(session)
     file = session.scalar(select(File).where(File.id == file_id, File.project_id == project_id))
     if file is None:
         raise FileNotFound(f"No such file: {file_id}", param=param)
@@ -122,9 +123,10 @@ def list_files(
     limit: int = 10_000,
     newest_first: bool = True,
     purpose: str | None = None,
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
 ) -> list[File]:
     """Files by age, those that follow `after` in that order."""
+    project_id = project_id or project_of(session)
     key = tuple_(File.created_at, File.id)
     query = select(File).where(File.project_id == project_id)
     if purpose is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from core.db import after_commit, is_postgresql
+from core.db import after_commit, is_postgresql, project_of
 from core.errors import IllegalTransition, InvalidState, JobNotFound, LeaseLost
 from core.events import NewEvent, append_events
 from core.ids import new_id
@@ -16,8 +16,6 @@ from core.room import needs_of
 from core.spec import JobSpec, ResolvedSpec
 from core.states import TRANSITIONS, EventKind, JobStatus, Level
 from core.webhooks import announce
-
-DEFAULT_PROJECT = "default"
 
 Ring = Callable[[], None]
 """Tells idle workers to look for work. May be lost without harm."""
@@ -30,13 +28,14 @@ def submit_job(
     *,
     now: datetime,
     ring: Ring,
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
     retry_of: str | None = None,
 ) -> Job:
     """Put a checked request in the queue; workers are rung once it is committed.
 
     With `retry_of` it goes on from the newest checkpoint of that job.
     """
+    project_id = project_id or project_of(session)
     job = Job(
         id=new_id("ftjob-"),
         project_id=project_id,
@@ -79,7 +78,7 @@ def get_job(
     session: Session,
     job_id: str,
     *,
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
     lock: bool = False,
     param: str = "fine_tuning_job_id",
 ) -> Job:
@@ -87,6 +86,7 @@ def get_job(
 
     With `lock` nobody else moves the job until the transaction ends.
     """
+    project_id = project_id or project_of(session)
     query = select(Job).where(Job.id == job_id, Job.project_id == project_id)
     job = session.scalar(query.with_for_update() if lock else query)
     if job is None:
@@ -100,9 +100,10 @@ def list_jobs(
     after: str | None = None,
     limit: int = 20,
     labels: dict[str, str] | None = None,
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
 ) -> list[Job]:
     """The newest jobs first, older than the job `after`, having all of `labels` as metadata."""
+    project_id = project_id or project_of(session)
     query = select(Job).where(Job.project_id == project_id)
     if after is not None:
         last = get_job(session, after, project_id=project_id, param="after")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Enum, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Enum, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -383,3 +383,64 @@ class Worker(Base):
     slots: Mapped[int]
     facts: Mapped[dict[str, Any]]
     """Devices, memory, versions."""
+
+
+class Project(Base):
+    """Whose files, jobs and keys are seen by nobody else. "default" needs no row."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+
+
+class ApiKey(Base):
+    """A key of a project; its text is known to its owner alone."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str]
+    name: Mapped[str]
+    hash: Mapped[str] = mapped_column(unique=True)
+    """SHA-256 of the key, in hex."""
+    beginning: Mapped[str]
+    scope: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_api_keys_project", "project_id", "created_at", "id"),)
+
+
+class BrowserSession(Base):
+    """Somebody who signed in on the page with a key."""
+
+    __tablename__ = "browser_sessions"
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    """SHA-256 of the cookie, in hex."""
+    key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    """Null for the key of the server's settings."""
+    expires_at: Mapped[datetime]
+
+
+class AuditEntry(Base):
+    """A change that somebody asked for, in the transaction that made it."""
+
+    __tablename__ = "audit_log"
+
+    # SQLite numbers rows by itself for a plain INTEGER only.
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    created_at: Mapped[datetime]
+    project_id: Mapped[str]
+    key_id: Mapped[str | None]
+    """Null for the key of the server's settings, and for servers without keys."""
+    action: Mapped[str] = mapped_column(String(1024))
+    """Method and path."""
+    targets: Mapped[list[Any]]
+    """Ids of what was made, changed or deleted."""
+
+    __table_args__ = (Index("ix_audit_log_project", "project_id", "id"),)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
-from core.db import database_now
+from core.db import database_now, project_of
 from core.errors import JobNotFound, PermissionNotFound
 from core.ids import new_id
-from core.jobs import DEFAULT_PROJECT, get_job
+from core.jobs import get_job
 from core.models import Checkpoint, CheckpointPermission, Job
 
 
@@ -72,12 +72,13 @@ def get_permission(
 
 
 def get_usable_job(
-    session: Session, job_id: str, step: int | None, *, project_id: str = DEFAULT_PROJECT
+    session: Session, job_id: str, step: int | None, *, project_id: str | None = None
 ) -> Job:
     """The job, if it is the project's own or if its checkpoint of `step` was permitted to it.
 
     JobNotFound otherwise. A job as such, without a step, is never permitted: its checkpoints are.
     """
+    project_id = project_id or project_of(session)
     try:
         return get_job(session, job_id, project_id=project_id, param="model")
     except JobNotFound:

@@ -11,7 +11,7 @@ from core.arguments import check_peft, check_quantization, check_training
 from core.base_model import parse_model, pin_model
 from core.dataset import FileReport, check_mask, check_usable
 from core.dataset.chat import ChatTemplate
-from core.db import database_now
+from core.db import database_now, project_of
 from core.errors import (
     Invalid,
     InvalidArgument,
@@ -21,7 +21,6 @@ from core.errors import (
     Unavailable,
 )
 from core.files import get_file
-from core.jobs import DEFAULT_PROJECT
 from core.models import File, Job
 from core.plan.planner import PlanRequest, decide, plan
 from core.plan.reader import FactsReader
@@ -48,9 +47,10 @@ def resolve_spec(
     model_roots: Sequence[Path],
     max_attempts: int,
     reader: FactsReader,
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
 ) -> ResolvedSpec:
     """Check everything about a request that can be known before a worker sees it."""
+    project_id = project_id or project_of(session)
     request, warnings = _checked(session, spec, model_roots, project_id)
     now = database_now(session)
     decision = decide(session, request, reader, now=now)
@@ -86,9 +86,10 @@ def plan_spec(
     *,
     model_roots: Sequence[Path],
     reader: FactsReader,
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
 ) -> dict[str, Any]:
     """What a request would take, checked as `resolve_spec` does."""
+    project_id = project_id or project_of(session)
     request, warnings = _checked(session, spec, model_roots, project_id)
     answer = plan(session, request, reader, now=database_now(session))
     return answer | {"warnings": [*warnings, *answer["warnings"]]}

@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from core.db import Database, after_commit, database_now
+from core.db import Transactions, after_commit, database_now, project_of
 from core.errors import InvalidArgument, InvalidState, TooLarge, UploadNotFound
 from core.files import MAX_NAME_LENGTH, add_file, check_purpose, store_file
 from core.ids import new_id
-from core.jobs import DEFAULT_PROJECT
 from core.models import File, Upload, UploadPart
 from core.storage import Storage
 
@@ -33,9 +32,10 @@ def create_upload(
     size_bytes: int,
     max_bytes: int,
     expires_after_seconds: int | None,
-    project_id: str = DEFAULT_PROJECT,
+    project_id: str | None = None,
 ) -> Upload:
     """Begin a file of `size_bytes`, of which the parts follow."""
+    project_id = project_id or project_of(session)
     check_purpose(purpose)
     if size_bytes > max_bytes:
         raise TooLarge(f"The file is larger than this server accepts: {max_bytes:,} bytes.")
@@ -58,9 +58,10 @@ def create_upload(
 
 
 def get_upload(
-    session: Session, upload_id: str, *, project_id: str = DEFAULT_PROJECT, lock: bool = False
+    session: Session, upload_id: str, *, project_id: str | None = None, lock: bool = False
 ) -> Upload:
     """The upload with this id, or UploadNotFound."""
+    project_id = project_id or project_of(session)
     query = select(Upload).where(Upload.id == upload_id, Upload.project_id == project_id)
     upload = session.scalar(query.with_for_update() if lock else query)
     if upload is None:
@@ -69,23 +70,22 @@ def get_upload(
 
 
 def add_part(
-    database: Database,
+    database: Transactions,
     storage: Storage,
     upload_id: str,
     chunks: Iterable[bytes],
     *,
     size: int,
-    project_id: str = DEFAULT_PROJECT,
 ) -> UploadPart:
     """Store one part of `size` bytes; the order is that of the completion."""
     with database.read() as session:
-        upload = get_upload(session, upload_id, project_id=project_id)
+        upload = get_upload(session, upload_id)
         _check_pending(upload, database_now(session))
         _check_room(session, upload, size)
     part_id = new_id("part_")
     stored = storage.put_stream(_key(upload_id, part_id), chunks)
     with database.write() as session:
-        upload = get_upload(session, upload_id, project_id=project_id, lock=True)
+        upload = get_upload(session, upload_id, lock=True)
         now = database_now(session)
         try:
             _check_pending(upload, now)
@@ -99,17 +99,16 @@ def add_part(
 
 
 def complete_upload(
-    database: Database,
+    database: Transactions,
     storage: Storage,
     upload_id: str,
     *,
     part_ids: Sequence[str],
     md5: str | None,
-    project_id: str = DEFAULT_PROJECT,
 ) -> tuple[Upload, File]:
     """Make the file of these parts, in this order; asked for again, it is the same file."""
     with database.read() as session:
-        upload = get_upload(session, upload_id, project_id=project_id)
+        upload = get_upload(session, upload_id)
         done = _completed(session, upload, part_ids)
         if done is not None:
             return done
@@ -118,7 +117,7 @@ def complete_upload(
     chunks = _joined(storage, upload_id, part_ids, md5)
     new = store_file(storage, chunks, purpose=upload.purpose, filename=upload.filename)
     with database.write() as session:
-        upload = get_upload(session, upload_id, project_id=project_id, lock=True)
+        upload = get_upload(session, upload_id, lock=True)
         if upload.status != "pending":
             # Somebody else ended it while the parts were put together.
             storage.delete(new.stored.key)
@@ -132,7 +131,6 @@ def complete_upload(
             new,
             now=now,
             expires_after_seconds=upload.expires_after_seconds,
-            project_id=project_id,
         )
         upload.file_id, upload.part_ids = file.id, list(part_ids)
         _end(session, storage, upload, "completed")

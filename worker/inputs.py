@@ -73,7 +73,7 @@ class Inputs:
 
     def order(self, job: Job, scratch: Path) -> dict[str, Any]:
         """The training child's order, with everything in it on this machine."""
-        model = self.model(job.base_model)
+        model = self.model(job.base_model, job.project_id)
         train, evaluation = self._data(job)
         return {
             "job_id": job.id,
@@ -97,16 +97,17 @@ class Inputs:
             "resume_from": self._resume(job, scratch),
         }
 
-    def model(self, name: str, depth: int = 0) -> BaseModel:
-        """The model of this name; an adapter brings its own base along."""
+    def model(self, name: str, project_id: str, depth: int = 0) -> BaseModel:
+        """The model of this name in a project; an adapter brings its own base along."""
         parsed = parse_model(name)
         try:
             if parsed.kind == "local":
                 return BaseModel(local_folder(name, self.settings.model_roots), name)
             if parsed.kind == "hub":
                 return BaseModel(self._from_hub({"kind": "model", "name": name}), name)
-            with self.database.read() as session:
+            with self.database.read(project_id=project_id) as session:
                 checkpoint = find_model_checkpoint(session, parsed)
+                owner = session.get_one(Job, checkpoint.job_id).project_id
         except NotFound as error:
             raise _refuse(FailureReason.MODEL_NOT_FOUND, error.message, "model") from error
         folder = self._checkpoint(checkpoint, "weights")
@@ -116,7 +117,8 @@ class Inputs:
         base_name = json.loads(adapter.read_bytes())["base_model_name_or_path"]
         if depth >= MAX_ADAPTER_DEPTH:
             raise _refuse(FailureReason.INVALID_MODEL, "Too many adapters in a row.", "model")
-        base = self.model(base_name, depth + 1)
+        # What a permitted checkpoint began from is its own project's.
+        base = self.model(base_name, owner, depth + 1)
         return BaseModel(base.folder, base.public_name, adapter=folder)
 
     def _data(self, job: Job) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -127,9 +129,9 @@ class Inputs:
             if dataset.get("eval_split"):
                 evaluation = self._split(dataset, dataset["eval_split"])
         if job.training_file is not None:
-            train = self._file(job.training_file, "training_file")
+            train = self._file(job, job.training_file, "training_file")
         if job.validation_file is not None:
-            evaluation = self._file(job.validation_file, "validation_file")
+            evaluation = self._file(job, job.validation_file, "validation_file")
         assert train is not None
         return train, evaluation
 
@@ -145,9 +147,9 @@ class Inputs:
         )
         return {"kind": "saved", "path": str(folder)}
 
-    def _file(self, file_id: str, param: str) -> dict[str, Any]:
+    def _file(self, job: Job, file_id: str, param: str) -> dict[str, Any]:
         try:
-            with self.database.read() as session:
+            with self.database.read(project_id=job.project_id) as session:
                 file = get_file(session, file_id)
         except NotFound as error:
             raise _refuse(FailureReason.INVALID_TRAINING_FILE, error.message, param) from error

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 
 from app.download import file_response
 from app.schemas import Deleted, FileObject, Page
-from app.services import ReadSession, ServicesDep, WriteSession
+from app.services import DatabaseDep, ReadSession, ServicesDep, WriteSession
 from app.uploads import ExpirySeconds
 from core.dataset import FormatName
 from core.db import database_now
@@ -40,6 +40,7 @@ def make_router(max_upload_bytes: int) -> APIRouter:
 
 def create_file(
     services: ServicesDep,
+    database: DatabaseDep,
     file: UploadFile,
     purpose: Annotated[str, Form()],
     format: Annotated[FormatName | None, Form()] = None,
@@ -61,7 +62,7 @@ def create_file(
         filename=file.filename or "",
         format_name=format,
     )
-    with services.database.write() as session:
+    with database.write() as session:
         now = database_now(session)
         row = add_file(session, new, now=now, expires_after_seconds=expires_seconds)
     return FileObject.of(row)

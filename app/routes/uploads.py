@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.body import JsonObject
 from app.once import OnceDep
 from app.routes.files import MULTIPART_BYTES, chunks_of
-from app.services import ServicesDep, WriteSession
+from app.services import DatabaseDep, ServicesDep, WriteSession
 from app.uploads import CompleteBody, PartObject, UploadBody, UploadObject
 from core.errors import TooLarge
 from core.spec import checked
@@ -46,22 +46,26 @@ def create(services: ServicesDep, body: JsonObject, once: OnceDep) -> UploadObje
 
 
 @router.post("/{upload_id}/parts", max_body_size=PART_BYTES + MULTIPART_BYTES)
-def create_part(services: ServicesDep, upload_id: str, data: UploadFile) -> PartObject:
+def create_part(
+    services: ServicesDep, database: DatabaseDep, upload_id: str, data: UploadFile
+) -> PartObject:
     """Add a part of at most 64 MiB; parts may come in any order, and at the same time."""
     size = data.size or 0
     if size > PART_BYTES:
         raise TooLarge(f"A part may have {PART_BYTES:,} bytes.")
     chunks = chunks_of(data.file)
-    part = add_part(services.database, services.storage, upload_id, chunks, size=size)
+    part = add_part(database, services.storage, upload_id, chunks, size=size)
     return PartObject.of(part)
 
 
 @router.post("/{upload_id}/complete", openapi_extra=_body(CompleteBody))
-def complete(services: ServicesDep, upload_id: str, body: JsonObject) -> UploadObject:
+def complete(
+    services: ServicesDep, database: DatabaseDep, upload_id: str, body: JsonObject
+) -> UploadObject:
     """Make the file; one to train on is validated row by row before it is accepted."""
     sent = checked(CompleteBody, body)
     upload, file = complete_upload(
-        services.database, services.storage, upload_id, part_ids=sent.part_ids, md5=sent.md5
+        database, services.storage, upload_id, part_ids=sent.part_ids, md5=sent.md5
     )
     return UploadObject.of(upload, file)
 

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from app.caller import CallerDatabase
 from app.schemas import EventObject, Page
-from app.services import ReadSession, Services, ServicesDep
+from app.services import DatabaseDep, ReadSession, Services, ServicesDep
 from core.db import Database
 from core.errors import InvalidArgument
 from core.events import list_events, read_log, read_metrics, seq_before_tail
@@ -33,6 +34,7 @@ MAX_CURSOR_CHARACTERS = 64
 async def get_events(
     request: Request,
     services: ServicesDep,
+    database: DatabaseDep,
     job_id: str,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -41,8 +43,8 @@ async def get_events(
 ) -> Any:
     """The newest events first; live from `Last-Event-ID` on with `Accept: text/event-stream`."""
     if "text/event-stream" in request.headers.get("accept", ""):
-        return await _stream(services, job_id, last_event_id or after)
-    return await run_in_threadpool(_page, services, job_id, after, limit, kind)
+        return await _stream(services, database, job_id, last_event_id or after)
+    return await run_in_threadpool(_page, database, job_id, after, limit, kind)
 
 
 @router.get("/logs", response_class=Response)
@@ -85,8 +87,10 @@ def get_metrics(
     return Response(orjson.dumps(columns), media_type="application/json")
 
 
-async def _stream(services: Services, job_id: str, last: str | None) -> Response:
-    job = await run_in_threadpool(_find, services.database, job_id)
+async def _stream(
+    services: Services, database: CallerDatabase, job_id: str, last: str | None
+) -> Response:
+    job = await run_in_threadpool(_find, database, job_id)
     seq = _parse_cursor(job_id, last) if last else 0
     if job.status.is_terminal and seq >= job.event_seq:
         return Response(status_code=204)
@@ -98,16 +102,16 @@ async def _stream(services: Services, job_id: str, last: str | None) -> Response
 
 
 def _page(
-    services: Services, job_id: str, after: str | None, limit: int, kind: EventKind | None
+    database: CallerDatabase, job_id: str, after: str | None, limit: int, kind: EventKind | None
 ) -> Page[EventObject]:
     before = _parse_cursor(job_id, after) if after else None
-    with services.database.read() as session:
+    with database.read() as session:
         get_job(session, job_id)
         events = list_events(session, job_id, before_seq=before, limit=limit + 1, kind=kind)
     return Page.of([EventObject.of(event) for event in events], limit)
 
 
-def _find(database: Database, job_id: str) -> Job:
+def _find(database: CallerDatabase, job_id: str) -> Job:
     with database.read() as session:
         return get_job(session, job_id)
 

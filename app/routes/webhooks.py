@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.body import JsonObject, OptionalJsonObject
 from app.once import OnceDep
 from app.schemas import Deleted, Page
-from app.services import ReadSession, ServicesDep, WriteSession
+from app.services import DatabaseDep, ReadSession, ServicesDep, WriteSession
 from app.webhooks import (
     DeliveryObject,
     EndpointBody,
@@ -22,9 +22,8 @@ from app.webhooks import (
     TestResult,
 )
 from core.courier import send
-from core.db import database_now
+from core.db import database_now, project_of
 from core.errors import EndpointUnreachable
-from core.jobs import DEFAULT_PROJECT
 from core.spec import checked
 from core.webhooks import (
     EVENT_TYPES,
@@ -60,7 +59,7 @@ def create(services: ServicesDep, body: JsonObject, once: OnceDep) -> EndpointWi
     def make(session: Session) -> EndpointWithSecret:
         now = database_now(session)
         fields = sent.model_dump()
-        endpoint = create_endpoint(session, **fields, now=now, project_id=DEFAULT_PROJECT)
+        endpoint = create_endpoint(session, **fields, now=now, project_id=project_of(session))
         return EndpointWithSecret.of(endpoint)
 
     return once.answer(EndpointWithSecret, make)
@@ -73,14 +72,14 @@ def get_endpoints(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[EndpointObject]:
     """List the endpoints, the newest first."""
-    found = list_endpoints(session, after=after, limit=limit + 1, project_id=DEFAULT_PROJECT)
+    found = list_endpoints(session, after=after, limit=limit + 1, project_id=project_of(session))
     return Page.of([EndpointObject.of(endpoint) for endpoint in found], limit)
 
 
 @router.get("/webhook_endpoints/{endpoint_id}")
 def get_one_endpoint(session: ReadSession, endpoint_id: str) -> EndpointObject:
     """Retrieve an endpoint."""
-    return EndpointObject.of(get_endpoint(session, endpoint_id, project_id=DEFAULT_PROJECT))
+    return EndpointObject.of(get_endpoint(session, endpoint_id, project_id=project_of(session)))
 
 
 @router.post("/webhook_endpoints/{endpoint_id}", openapi_extra=_body(EndpointChanges))
@@ -91,7 +90,7 @@ def update(
     changes = checked(EndpointChanges, body).model_dump(exclude_unset=True)
     if "url" in changes:
         services.egress.check_url(changes["url"])
-    endpoint = get_endpoint(session, endpoint_id, project_id=DEFAULT_PROJECT)
+    endpoint = get_endpoint(session, endpoint_id, project_id=project_of(session))
     update_endpoint(session, endpoint, changes, now=database_now(session))
     return EndpointObject.of(endpoint)
 
@@ -99,7 +98,7 @@ def update(
 @router.delete("/webhook_endpoints/{endpoint_id}")
 def delete_one_endpoint(session: WriteSession, endpoint_id: str) -> Deleted:
     """Delete an endpoint with its log; what waits is not told any more."""
-    session.delete(get_endpoint(session, endpoint_id, project_id=DEFAULT_PROJECT))
+    session.delete(get_endpoint(session, endpoint_id, project_id=project_of(session)))
     return Deleted(id=endpoint_id, object="webhook_endpoint.deleted")
 
 
@@ -110,17 +109,19 @@ def delete_one_endpoint(session: WriteSession, endpoint_id: str) -> Deleted:
 def rotate(session: WriteSession, endpoint_id: str, body: OptionalJsonObject) -> EndpointWithSecret:
     """Sign with a new secret, which is shown here only."""
     keep_old = checked(RotateBody, body).keep_old_secret_active_for_24_hours
-    endpoint = get_endpoint(session, endpoint_id, project_id=DEFAULT_PROJECT)
+    endpoint = get_endpoint(session, endpoint_id, project_id=project_of(session))
     rotate_secret(endpoint, keep_old=keep_old, now=database_now(session))
     return EndpointWithSecret.of(endpoint)
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/test", openapi_extra=_body(TestBody))
-def test(services: ServicesDep, endpoint_id: str, body: JsonObject) -> TestResult:
+def test(
+    services: ServicesDep, database: DatabaseDep, endpoint_id: str, body: JsonObject
+) -> TestResult:
     """Send a signed event of a job that does not exist, now and once."""
     event_type = checked(TestBody, body).event_type
-    with services.database.read() as session:
-        endpoint = get_endpoint(session, endpoint_id, project_id=DEFAULT_PROJECT)
+    with database.read() as session:
+        endpoint = get_endpoint(session, endpoint_id, project_id=project_of(session))
         parcel = sample(endpoint, event_type, now=database_now(session))
     attempt = send(services.egress, parcel)
     if attempt.status_code is None:
@@ -138,6 +139,6 @@ def get_deliveries(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[DeliveryObject]:
     """List what was told to an endpoint, with every try, the newest first; kept for 30 days."""
-    endpoint = get_endpoint(session, endpoint_id, project_id=DEFAULT_PROJECT)
+    endpoint = get_endpoint(session, endpoint_id, project_id=project_of(session))
     found = list_deliveries(session, endpoint, after=after, limit=limit + 1)
     return Page.of([DeliveryObject.of(delivery) for delivery in found], limit)

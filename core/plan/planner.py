@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.db import DEFAULT_PROJECT
 from core.errors import InvalidArgument, TuneyardError
-from core.jobs import DEFAULT_PROJECT
 from core.model_facts import ModelFacts
 from core.models import File, Worker
 from core.plan.amount import Amount, Course, choose_epochs, course_of

@@ -12,9 +12,9 @@ import httpx
 from sqlalchemy.orm import Session
 
 from core.base_model import local_folder, parse_model
+from core.db import project_of
 from core.egress import Egress
 from core.errors import InvalidArgument, ModelNotFound, Unavailable
-from core.jobs import DEFAULT_PROJECT
 from core.model_facts import (
     INDEX,
     MAX_CONFIG_BYTES,
@@ -56,8 +56,9 @@ class FactsReader:
         with self._lock:
             self._hub[name] = (time.monotonic(), facts)
 
-    def read(self, session: Session, name: str, *, project_id: str = DEFAULT_PROJECT) -> ModelFacts:
+    def read(self, session: Session, name: str, *, project_id: str | None = None) -> ModelFacts:
         """The facts of a model; of a job's, those of the model that it began from."""
+        project_id = project_id or project_of(session)
         for _ in range(MAX_DEPTH):
             model = parse_model(name)
             if model.kind == "local":

@@ -1,0 +1,70 @@
+"""Who asks: found once at the door, and seen by every handler."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session, UOWTransaction
+
+from core.db import DEFAULT_PROJECT, Database, database_now
+from core.keys import Scope
+from core.models import AuditEntry
+
+MAX_TARGETS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The project in whose name something is asked, and by which key."""
+
+    project_id: str = DEFAULT_PROJECT
+    key_id: str | None = None
+    """Null for the key of the server's settings, and on a server without keys."""
+    scope: Scope = Scope.ADMIN
+
+
+class CallerDatabase:
+    """The database as a caller sees it: its own project's rows, and a note of every change."""
+
+    def __init__(self, database: Database, caller: Caller, action: str):
+        self._database = database
+        self._caller = caller
+        self._action = action
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One consistent view."""
+        with self._database.read(project_id=self._caller.project_id) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction that may write, and that notes in the audit log what it changed."""
+        with self._database.write(project_id=self._caller.project_id) as session:
+            targets: dict[str, None] = {}
+
+            def note(session: Session, context: UOWTransaction) -> None:
+                for row in (*session.new, *session.dirty, *session.deleted):
+                    _note(row, targets)
+
+            event.listen(session, "after_flush", note)
+            yield session
+            session.flush()
+            event.remove(session, "after_flush", note)
+            session.add(self._entry(session, list(targets)[:MAX_TARGETS]))
+
+    def _entry(self, session: Session, targets: list[str]) -> AuditEntry:
+        return AuditEntry(
+            created_at=database_now(session),
+            project_id=self._caller.project_id,
+            key_id=self._caller.key_id,
+            action=self._action[:1000],
+            targets=targets,
+        )
+
+
+def _note(row: Any, targets: dict[str, None]) -> None:
+    if hasattr(row, "project_id") and not isinstance(row, AuditEntry):
+        targets[row.id] = None
