@@ -62,6 +62,8 @@ class ChildHandle:
         """Make the child print where each of its threads is; nothing happens when it is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGUSR1)
+            # One that somebody has stopped can say nothing.
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End the child and everything it started, at once; nothing happens when it is gone."""

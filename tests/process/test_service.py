@@ -94,6 +94,14 @@ def until_step(service: Service, job_id: str, step: int) -> int:
     pytest.fail(f"the stream ended before step {step}")
 
 
+def until_status(service: Service, job_id: str, status: str) -> None:
+    """Read the stream until the job has come to a status."""
+    for event in stream(service, job_id):
+        if event["data"] and event["data"].get("status") == status:
+            return
+    pytest.fail(f"the stream ended before the job was {status}")
+
+
 def losses(service: Service, job_id: str) -> dict[int, float]:
     columns = httpx.get(f"{service.url}{JOBS}/{job_id}/metrics").json()
     return dict(zip(columns["step"], columns["train_loss"], strict=True))
@@ -192,19 +200,50 @@ def test_a_stream_goes_on_where_the_killed_api_left_it(
     assert client.fine_tuning.jobs.retrieve(job_id).status == "succeeded"
 
 
-def test_a_worker_leaves_gracefully(service: Service, client: OpenAI, file_id: str) -> None:
+def test_a_worker_that_leaves_hands_its_job_to_another(
+    service: Service, client: OpenAI, file_id: str
+) -> None:
     """SIGTERM saves at a step boundary and gives the job back: no step is trained twice."""
     job_id = create(client, file_id, max_steps=300, save_strategy="no", logging_steps=1)
     until_step(service, job_id, 5)
 
     assert service.stop("worker") == 0
     waiting = client.fine_tuning.jobs.retrieve(job_id)
-    service.start_worker("worker")
+    service.start_worker("worker-2")
     events = list(stream(service, job_id))
 
     assert waiting.status == "queued"
     metrics = [event["data"] for event in events if event["type"] == "metrics"]
     assert [data["step"] for data in metrics if "train_loss" in data] == list(range(1, 301))
+    attempts = (client.fine_tuning.jobs.retrieve(job_id).model_extra or {})["attempts"]
+    assert [attempt["worker"] for attempt in attempts] == ["worker", "worker-2"]
+    assert [attempt["outcome"] for attempt in attempts] == ["released", "succeeded"]
+
+
+def test_a_pause_survives_the_end_of_everything(
+    service: Service, client: OpenAI, file_id: str
+) -> None:
+    """Worker, API and broker are killed before the pause is done, and it is done all the same."""
+    calm = create(client, file_id, max_steps=150, save_steps=20)
+    list(stream(service, calm))
+    paused = create(client, file_id, max_steps=150, save_steps=20)
+    until_step(service, paused, 45)
+
+    httpx.post(f"{service.url}{JOBS}/{paused}/pause").raise_for_status()
+    for name in ("worker-2", "api", "broker"):
+        service.kill(name)
+    service.start_broker()
+    service.start_api()
+    service.start_worker("worker")
+    until_status(service, paused, "paused")
+    # The next one in the queue runs: the worker is up, and leaves the paused one alone.
+    list(stream(service, create(client, file_id, max_steps=2)))
+    assert client.fine_tuning.jobs.retrieve(paused).status == "paused"
+    httpx.post(f"{service.url}{JOBS}/{paused}/resume").raise_for_status()
+    list(stream(service, paused))
+
+    assert client.fine_tuning.jobs.retrieve(paused).status == "succeeded"
+    assert losses(service, paused) == losses(service, calm)
 
 
 def test_jobs_are_found_without_a_broker(service: Service, client: OpenAI, file_id: str) -> None:

@@ -399,6 +399,8 @@ def test_a_child_that_hangs_is_seen_and_the_job_goes_on(bench: Bench) -> None:
     with bench.database.read() as session:
         errors = [attempt.error for attempt in list_attempts(session, job.id)]
     assert [error["code"] for error in errors if error] == ["stalled"]
+    log = [event.message for event in bench.events(job.id) if event.kind is EventKind.LOG]
+    assert any("most recent call first" in line for line in log)
 
 
 def test_a_job_ends_at_its_time_limit_with_a_checkpoint(bench: Bench) -> None:
