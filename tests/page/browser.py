@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from playwright.sync_api import Browser, sync_playwright
 
 ARGUMENTS = [
@@ -19,6 +20,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 INSTALL_SECONDS = 600
+END_SECONDS = 5
 
 
 def chromium() -> str | None:
@@ -40,10 +42,17 @@ def chromium() -> str | None:
 @contextmanager
 def open_browser(executable: str) -> Iterator[Browser]:
     """A headless browser, closed afterwards."""
+    before = set(psutil.Process().children(recursive=True))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser
+        helpers = set(psutil.Process().children(recursive=True)) - before
         browser.close()
+    # On a busy machine a helper of Chromium now and then does not notice that it is alone.
+    _, left = psutil.wait_procs(helpers, timeout=END_SECONDS)
+    for helper in left:
+        if "chromium" in helper.name():
+            helper.kill()
 
 
 def axe_source(root: Path) -> str:

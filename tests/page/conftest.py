@@ -5,7 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
+from app.main import create_app
 from app.page_files import PageFiles
+from core.db import Database
+from core.migrate import upgrade
+from core.settings import Settings
+from tests.api.conftest import Site, listening, serving
 from tests.conftest import missing
 from tests.page.browser import chromium, open_browser
 
@@ -16,7 +21,7 @@ EXPECTED = ("ERR_CONNECTION", "ERR_INCOMPLETE", "401 (Unauthorized)")
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
     executable = chromium()
@@ -27,6 +32,34 @@ def browser() -> Iterator[Browser]:
     assert executable is not None
     with open_browser(executable) as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a server with one model, in a folder of its own."""
+    home = tmp_path_factory.mktemp("look")
+    model = home / "models" / "tiny"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    url = f"sqlite:///{home / 'tuneyard.db'}"
+    return Settings(TUNEYARD_HOME=home, DATABASE_URL=url, MODEL_ROOTS=(home / "models",))
+
+
+@pytest.fixture(scope="module")
+def site(settings: Settings) -> Iterator[Site]:
+    """What a worker and other clients do to the server that the browser looks at."""
+    database = Database(settings.database_url)
+    upgrade(database)
+    with serving(settings, database) as site:
+        yield site
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def url(settings: Settings, site: Site) -> Iterator[str]:
+    """Where the browser finds it."""
+    with listening(create_app(settings)) as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,11 @@ from playwright.sync_api import Page, expect
 
 from app.main import create_app
 from app.page_files import PageFiles
-from core.db import Database
 from core.events import NewEvent
-from core.migrate import upgrade
 from core.queue import Lease
 from core.settings import Settings
 from core.states import EventKind
-from tests.api.conftest import Site, line, listening, metrics, serving
+from tests.api.conftest import Site, line, listening, metrics
 from tests.page.browser import axe_source
 from tests.page.conftest import OpenPage
 
@@ -32,31 +29,6 @@ TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
         .map(one => one.outerHTML.slice(0, 80))"""
 """What sticks out, if the page as a whole can be scrolled sideways."""
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    home = tmp_path_factory.mktemp("look")
-    model = home / "models" / "tiny"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text("{}")
-    url = f"sqlite:///{home / 'tuneyard.db'}"
-    return Settings(TUNEYARD_HOME=home, DATABASE_URL=url, MODEL_ROOTS=(home / "models",))
-
-
-@pytest.fixture(scope="module")
-def site(settings: Settings) -> Iterator[Site]:
-    database = Database(settings.database_url)
-    upgrade(database)
-    with serving(settings, database) as site:
-        yield site
-    database.close()
-
-
-@pytest.fixture(scope="module")
-def url(settings: Settings, site: Site) -> Iterator[str]:
-    with listening(create_app(settings)) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ export class LiveJob {
   #refresher = 0;
   #stop = null;
   #isStale = true;
+  #arrived = null;
 
   constructor(id) {
     this.id = id;
@@ -129,12 +130,19 @@ export class LiveJob {
     const before = this.job.value?.attempts?.length;
     await this.#refresh();
     if (this.job.value?.attempts?.length === before || before === undefined) return;
-    this.columns = await get(`${this.base}/metrics?max_points=${MAX_POINTS}`);
+    // What the stream brings meanwhile may be newer than the answer.
+    const arrived = (this.#arrived = []);
+    const columns = await get(`${this.base}/metrics?max_points=${MAX_POINTS}`).catch(() => this.columns);
+    if (this.#arrived !== arrived) return;
+    this.#arrived = null;
+    this.columns = columns;
+    for (const point of arrived) this.#addPoint(point);
     this.version.value++;
   }
 
   #addPoint(point) {
     const { columns } = this;
+    this.#arrived?.push(point);
     let row = columns.step.length;
     while (row > 0 && columns.step[row - 1] >= point.step) row--;
     if (columns.step[row] !== point.step) {
