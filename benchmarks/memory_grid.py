@@ -114,7 +114,8 @@ def grid(smollm: Path | None) -> list[Cell]:
 def _sample(model: str, family: str, lengths: Sequence[int], count: int) -> list[Cell]:
     choices = product(("full", "lora"), (False, True), SPLITS, (False, True), lengths)
     every = [Cell(model, family, *choice) for choice in choices]
-    return random.Random(model).sample(every, count)
+    # Drawn anew after the last change of a coefficient.
+    return random.Random(f"{model}, second draw").sample(every, count)
 
 
 def make_models(root: Path) -> None:

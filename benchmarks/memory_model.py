@@ -11,9 +11,10 @@ checkpointing; two lengths. Each setting is a training child of its own, started
 for two optimizer steps; its peak is the most resident memory, as the child itself reports it. One
 row in four is shorter, so that batches are padded as real ones are.
 
-What the C library keeps of freed blocks was fitted on the random OPT and Llama models; all Qwen
-and GPT-2 models and SmolLM2 are held out. The whole takes about 15 minutes on two idle cores;
---sizes takes a part, and --keep a file where measured settings are not measured again.
+What the C library keeps of freed blocks was fitted on OPT and Llama models, SmolLM2 among them; all
+Qwen and GPT-2 models are held out. The sample was drawn anew after the last fit. The whole takes
+about 15 minutes on two idle cores; --sizes takes a part, and --keep a file where measured settings
+are not measured again.
 """
 
 import sys
@@ -71,7 +72,7 @@ def predicted(cell: Cell, models: Path) -> int:
 
 def is_held_out(cell: Cell) -> bool:
     """Whether no coefficient was fitted on this model."""
-    return cell.is_pretrained or cell.family not in FITTED
+    return cell.family not in FITTED
 
 
 def report(measured: Sequence[Measured], models: Path) -> Report:

@@ -34,14 +34,16 @@ QUANTIZED_BYTES = {"lora_8bit": 1.02, "lora_4bit": 0.57}
 class _Slack:
     """What the C library keeps of freed blocks on a CPU; fitted on OPT and Llama models only."""
 
-    weights: float = 0.27
+    weights: float = 0.24
     """Of the bytes of the weights, when all of them are trained."""
-    first_weights_full: float = 0.59
+    first_weights_full: float = 0.85
     first_weights_lora: float = 0.84
     """Of the first SMALL_BYTES of them: larger ones come from blocks that are given back."""
-    activations_fp32: float = 0.84
-    """Of what all layers keep, checkpointed or not: the holes are made in the forward pass."""
-    activations_bf16_checkpointed: float = 0.22
+    activations_fp32_full: float = 0.35
+    """Of what all layers keep, checkpointed or not: gradients fill a part of the holes."""
+    activations_fp32_lora: float = 0.84
+    activations_bf16_full: float = 0.22
+    activations_bf16_lora: float = 0.4
     logits_bf16: float = 0.17
     bf16_bytes: float = 25e6
     """The kernels of half precision themselves."""
@@ -182,7 +184,7 @@ def activation_bytes(facts: ModelFacts, settings: TrainSettings) -> float:
 
 
 def head_bytes(facts: ModelFacts, settings: TrainSettings) -> float:
-    """Around the loss: three tables of T x V in floats, or one and the head's own gradient."""
+    """Around the loss: three tables of B T x V in floats, or one and the head's own gradient."""
     table = FLOAT * settings.tokens * facts.vocabulary
     if settings.method != "full":
         return 3 * table
@@ -219,10 +221,12 @@ def _slack(facts: ModelFacts, settings: TrainSettings) -> float:
     else:
         kept = SLACK.first_weights_lora * first
     layers = facts.layers * layer_bytes(facts, settings)
+    is_full = settings.method == "full"
     if not settings.bf16:
-        return kept + SLACK.activations_fp32 * layers
-    if settings.checkpointing:
-        kept += SLACK.activations_bf16_checkpointed * layers
+        share = SLACK.activations_fp32_full if is_full else SLACK.activations_fp32_lora
+        return kept + share * layers
+    share = SLACK.activations_bf16_full if is_full else SLACK.activations_bf16_lora
+    kept += share * layers
     table = FLOAT * settings.tokens * facts.vocabulary
     return kept + SLACK.bf16_bytes + SLACK.logits_bf16 * 3 * table
 
