@@ -57,12 +57,12 @@ class Recorder:
             self._changed.notify_all()
 
     def barrier(self, timeout: float | None = None) -> bool:
-        """Wait until all that was added is written; False when the lease is lost or time is up."""
+        """Wait until all that was added is written; False when it will not be, or time is up."""
         with self._changed:
-            done = self._changed.wait_for(
-                lambda: self.lost.is_set() or self._is_empty(), timeout=timeout
+            self._changed.wait_for(
+                lambda: self.lost.is_set() or self._closing or self._is_empty(), timeout=timeout
             )
-        return done and not self.lost.is_set()
+            return self._is_empty() and not self.lost.is_set()
 
     def close(self) -> None:
         """Stop the thread. What is not written by then stays unwritten; use `barrier` before."""

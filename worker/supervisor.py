@@ -336,8 +336,9 @@ class Supervisor:
 
     def _settle(self) -> None:
         """Everything told so far must be written before the attempt ends."""
-        if not self._recorder.barrier():
-            raise LeaseLost
+        while not self._recorder.barrier(LOOK_SECONDS):
+            if self._recorder.lost.is_set() or self._wishes.is_grace_over:
+                raise LeaseLost
 
     def _store_results(self) -> NewFile | None:
         """Store the table of metrics; a job does not fail for want of it."""
@@ -360,7 +361,10 @@ class Supervisor:
                 with self._database.write() as session:
                     write(session, database_now(session))
             except Unavailable:
-                self._keeper.lost.wait(RETRY_SECONDS)
+                if self._wishes.is_grace_over:
+                    # Others take the job when the lease is over.
+                    raise LeaseLost from None
+                self._keeper.lost.wait(min(RETRY_SECONDS, self._settings.lease_seconds))
             else:
                 return
 
@@ -368,8 +372,9 @@ class Supervisor:
         if self._child is not None:
             self._child.close()
         self._keeper.close()
-        self._publisher.close()
+        # The publisher waits for the recorder, and that one perhaps for the database.
         self._recorder.close()
+        self._publisher.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 

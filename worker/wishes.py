@@ -44,7 +44,7 @@ class Wishes:
     @property
     def is_stop_at_once(self) -> bool:
         """Whether nothing of the attempt is wanted any more."""
-        if self.is_lost or (self._leaving.is_set() and self._is_grace_over()):
+        if self.is_lost or self.is_grace_over:
             return True
         requests = self._keeper.requests
         return requests.cancel and not requests.save
@@ -83,7 +83,11 @@ class Wishes:
             return Outcome.CANCELLED
         return Outcome.PAUSED if requests.pause or self.hold is not None else Outcome.RELEASED
 
-    def _is_grace_over(self) -> bool:
+    @property
+    def is_grace_over(self) -> bool:
+        """Whether the worker is leaving, and must be gone."""
+        if not self._leaving.is_set():
+            return False
         if self._leave_deadline is None:
             self._leave_deadline = time.monotonic() + self._grace_seconds
         return time.monotonic() > self._leave_deadline

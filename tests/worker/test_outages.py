@@ -10,8 +10,10 @@ from sqlalchemy.engine import make_url
 
 from core.checkpoints import entries, list_checkpoints
 from core.db import Database
+from core.errors import StorageForbidden
 from core.migrate import upgrade
 from core.models import Event
+from core.settings import Settings
 from core.states import EventKind, JobStatus, Outcome
 from core.storage import Storage, open_storage
 from tests.conftest import missing
@@ -156,6 +158,32 @@ def test_a_database_that_is_away_for_longer_than_the_lease(
         if event.kind is EventKind.METRICS and began < event.created_at < ended
     ]
     assert len(meanwhile) >= LEAST_STEPS
+
+
+def test_a_worker_leaves_in_time_though_the_database_is_away(outage: Outage) -> None:
+    """Its lease is over by itself, and the next one goes on from what was published."""
+    bench = outage.bench
+    grace = {"shutdown_grace_seconds": 2.0}
+    bench.settings = bench.settings.model_copy(update=grace)
+    job = bench.submit(training={"max_steps": 100_000, "save_steps": 10})
+
+    with working(outage.runtime()):
+        wait_for(bench, job.id, has_checkpoint)
+        outage.database.go_away()
+
+    assert training_children() == []
+    assert bench.job(job.id).status is JobStatus.RUNNING
+    wait_for(bench, job.id, lambda _: is_lease_over(bench, job.id))
+
+
+def test_wrong_keys_are_found_when_the_worker_starts(
+    settings: Settings, s3_server: S3Server
+) -> None:
+    wrong = {"s3_access_key": "wrong", "s3_secret_key": "wrong"}
+    place = {"storage_url": "s3://tuneyard/keys", "s3_endpoint": s3_server.endpoint}
+
+    with pytest.raises(StorageForbidden):
+        Runtime.from_settings(settings.model_copy(update=wrong | place))
 
 
 def test_a_storage_that_refuses_is_waited_for(outage: Outage) -> None:
