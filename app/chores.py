@@ -21,6 +21,8 @@ TICK_SECONDS = 1.0
 TICKS_BETWEEN_SWEEPS = 30
 TICKS_BETWEEN_CLEANINGS = 3600
 FIRST_CLEANING = 60
+PAUSE_SECONDS = 10.0
+"""After a chore that failed; the log is not filled meanwhile."""
 LEAVE_SECONDS = 2.0
 
 
@@ -45,22 +47,26 @@ class Chores:
         ticks = 0
         while not self._closing.wait(TICK_SECONDS):
             ticks += 1
-            self._try(self._deliver)
+            chores = [self._deliver]
             if ticks % TICKS_BETWEEN_SWEEPS == 0:
-                for sweep in (self._delete_files, self._expire_uploads, self._forget):
-                    self._try(sweep)
+                chores += [self._delete_files, self._expire_uploads, self._forget]
             if ticks % TICKS_BETWEEN_CLEANINGS == FIRST_CLEANING:
-                self._try(self._remove_strays)
+                chores.append(self._remove_strays)
+            if not all(self._is_done(chore) for chore in chores):
+                self._closing.wait(PAUSE_SECONDS)
 
-    def _try(self, chore: Callable[[], int]) -> None:
+    def _is_done(self, chore: Callable[[], int]) -> bool:
         try:
             while not self._closing.is_set() and chore():
                 pass
         except Unavailable as error:
             logger.warning("chores wait: %s", error.message)
+            return False
         except Exception:
             # A thread that ended would leave everything undone, and nobody would know.
             logger.exception("a chore failed")
+            return False
+        return True
 
     def _deliver(self) -> int:
         return deliver_due(self._services.database, self._services.egress)

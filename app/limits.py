@@ -1,6 +1,5 @@
 """How many requests a key may send: a bucket for each, in the memory of this process."""
 
-import hashlib
 import math
 import threading
 import time
@@ -8,9 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.caller import Caller
 from app.problems import problem
 from core.errors import RateLimited
 
@@ -85,7 +85,8 @@ class RateLimitMiddleware:
         if scope["type"] != "http" or not scope["path"].startswith(LIMITED):
             await self._app(scope, receive, send)
             return
-        standing = self._buckets.take(_key(Headers(scope=scope)))
+        caller: Caller = scope["state"]["caller"]
+        standing = self._buckets.take(f"{caller.project_id} {caller.key_id}")
         headers = standing.headers()
 
         async def send_with_standing(message: Message) -> None:
@@ -101,7 +102,3 @@ class RateLimitMiddleware:
             f"Try again in {standing.next_in_seconds:.3f} s."
         )
         await problem(refusal)(scope, receive, send_with_standing)
-
-
-def _key(headers: Headers) -> str:
-    return hashlib.sha256(headers.get("authorization", "").encode()).hexdigest()

@@ -38,7 +38,8 @@ class Once:
             )
         self._database = database
         self._response = response
-        self._scope = f"{caller.project_id} {request.method} {request.url.path}"
+        who = f"{caller.project_id} {caller.key_id}"
+        self._scope = f"{who} {request.method} {request.url.path}"
         self._body = body
         self._key = idempotency_key
         self._is_retry = request.headers.get(RETRY_COUNT, "0").lstrip("0") != ""

@@ -3,6 +3,7 @@
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import httpx
 from sqlalchemy import select
@@ -51,8 +52,8 @@ def send(egress: Egress, parcel: Parcel) -> Try:
             error = f"answered with status {status}"
     except TuneyardError as refused:
         error = refused.message
-    except (httpx.HTTPError, httpx.InvalidURL) as failed:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as failed:
         error = f"{type(failed).__name__}: {failed}"[:300]
     if error is not None:
-        logger.info("webhook to %s: %s", httpx.URL(parcel.url).host, error)
+        logger.info("webhook to %s: %s", urlsplit(parcel.url).hostname, error)
     return Try(status, error, time.monotonic() - started)

@@ -77,11 +77,14 @@ class Egress:
         InvalidArgument for what is no such URL, AddressNotAllowed for an address in it.
         """
         try:
-            parts = urlsplit(url)
+            # Both readers have to take it: this one looks at it, the other one uses it.
+            parts, used = urlsplit(url), httpx.URL(url)
             host, _ = parts.hostname, parts.port
-        except ValueError as error:
+        except (ValueError, httpx.InvalidURL) as error:
             raise InvalidArgument(f"{url[:200]!r} is not a URL.", param="url") from error
-        if parts.scheme not in ("https", "http") or not host or len(url) > MAX_URL_LENGTH:
+        is_plain_text = len(url) <= MAX_URL_LENGTH and not any(map(str.isspace, url))
+        is_http = parts.scheme in ("https", "http")
+        if not (is_http and host and used.host and is_plain_text):
             raise InvalidArgument(
                 f"Expected a URL like https://host/path of at most {MAX_URL_LENGTH:,} characters.",
                 param="url",

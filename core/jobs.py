@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Text, cast, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from core.db import after_commit, is_postgresql, project_of
@@ -100,11 +100,17 @@ def list_jobs(
     after: str | None = None,
     limit: int = 20,
     labels: dict[str, str] | None = None,
+    is_unlabelled: bool = False,
     project_id: str | None = None,
 ) -> list[Job]:
-    """The newest jobs first, older than the job `after`, having all of `labels` as metadata."""
+    """The newest jobs first, older than the job `after`, having all of `labels` as metadata.
+
+    With `is_unlabelled`, only those that have no metadata.
+    """
     project_id = project_id or project_of(session)
     query = select(Job).where(Job.project_id == project_id)
+    if is_unlabelled:
+        query = query.where(Job.labels.is_(None) | cast(Job.labels, Text).in_(["null", "{}"]))
     if after is not None:
         last = get_job(session, after, project_id=project_id, param="after")
         query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))

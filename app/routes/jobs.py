@@ -63,8 +63,14 @@ def get_jobs(
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[JobObject]:
-    """List the jobs, the newest first; `metadata[key]=value` filters."""
-    jobs = list_jobs(session, after=after, limit=limit + 1, labels=_labels(request))
+    """List the jobs, the newest first; `metadata[key]=value` and `metadata=null` filter."""
+    jobs = list_jobs(
+        session,
+        after=after,
+        limit=limit + 1,
+        labels=_labels(request),
+        is_unlabelled=request.query_params.get("metadata") == "null",
+    )
     now = database_now(session)
     return Page.of([JobObject.of(job, now=now, queue=_place(session, job)) for job in jobs], limit)
 

@@ -168,6 +168,13 @@ def test_jobs_are_filtered_by_all_of_the_metadata(site: Site) -> None:
     assert _ids(site, **{"metadata[nothing]": "a"}) == []
 
 
+def test_jobs_without_metadata_are_found(site: Site) -> None:
+    plain = [site.submit(), site.submit(metadata=None), site.submit(metadata={})]
+    site.submit(metadata={"team": "a"})
+
+    assert _ids(site, metadata="null") == plain[::-1]
+
+
 @pytest.mark.parametrize("key", ["a.b", 'a"b', "a'b", "$", "a[0]", "0", "gr\u00fc\u00dfe"])
 def test_metadata_may_have_any_key(site: Site, key: str) -> None:
     job_id = site.submit(metadata={key: "yes"})

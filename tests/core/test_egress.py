@@ -160,6 +160,9 @@ def test_an_answer_that_drips_ends_in_time() -> None:
         "https://example.com/#there",
         "https://example.com:99999/",
         "https://[::1/",
+        "https://exam ple.com/",
+        "https://example.com/\x01",
+        "https://xn--\u00fc.com/",
         "https://example.com/" + "a" * 2048,
     ],
 )
