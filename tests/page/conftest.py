@@ -16,7 +16,7 @@ from tests.page.browser import chromium, open_browser
 
 PATIENCE_MS = 30_000
 
-EXPECTED = ("ERR_CONNECTION", "ERR_INCOMPLETE", "401 (Unauthorized)")
+EXPECTED = ("ERR_CONNECTION", "ERR_INCOMPLETE", "401 (Unauthorized)", "404 (Not Found)")
 
 OpenPage = Callable[..., Page]
 

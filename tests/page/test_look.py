@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.main import create_app
 from app.page_files import PageFiles
 from core.events import NewEvent
 from core.queue import Lease
-from core.settings import Settings
 from core.states import EventKind
-from tests.api.conftest import Site, line, listening, metrics
+from tests.api.conftest import Site, line, metrics
 from tests.page.browser import axe_source
 from tests.page.conftest import OpenPage
 
@@ -52,7 +50,7 @@ def paths(site: Site, lease: Lease) -> list[str]:
     other = site.submit(suffix=HOSTILE[:40])
     job = f"/jobs/{lease.job_id}"
     compare = f"/compare?ids={lease.job_id},{other}"
-    return ["/", job, f"/jobs/{other}", "/new", "/files", "/workers", compare]
+    return ["/", job, f"/jobs/{other}", "/new", "/files", "/workers", "/keys", compare]
 
 
 def settle(page: Page) -> None:
@@ -149,24 +147,16 @@ def test_filters_of_the_list_are_in_its_address(
 def test_the_keyboard_reaches_every_page(url: str, open_page: OpenPage) -> None:
     page = open_page(url)
     settle(page)
-    for keys, path in {"gw": "/workers", "gf": "/files", "gj": "/", "n": "/new"}.items():
+    for keys, path in {
+        "gw": "/workers",
+        "gf": "/files",
+        "gk": "/keys",
+        "gj": "/",
+        "n": "/new",
+    }.items():
         for key in keys:
             page.keyboard.press(key)
         page.wait_for_url(f"**{path}")
-
-
-def test_a_server_with_a_key_asks_for_it(settings: Settings, open_page: OpenPage) -> None:
-    guarded = settings.model_copy(update={"api_key": "a-key-of-some-length"})
-    with listening(create_app(guarded)) as url:
-        page = open_page(url)
-        page.get_by_label("API key").fill("wrong")
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("alert")).to_be_visible()
-        page.get_by_label("API key").fill("a-key-of-some-length")
-        page.get_by_role("button", name="Sign in").click()
-
-        expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
-        assert page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})") == "{}"
 
 
 def test_japanese_readers_read_japanese(url: str, open_page: OpenPage) -> None:

@@ -5,10 +5,6 @@ import { t } from "./strings.js";
 /** Whether the server wants a key before it says more. */
 export const signedOut = signal(false);
 
-// Only for servers without sessions: in this variable, and gone with the page.
-let heldKey = null;
-export const holdsKey = () => heldKey !== null;
-
 export class Problem extends Error {
   constructor(status, error) {
     super(error.message);
@@ -18,8 +14,6 @@ export class Problem extends Error {
   }
 }
 
-export const headers = (more = {}) => (heldKey ? { ...more, authorization: `Bearer ${heldKey}` } : more);
-
 /** What the server says is wrong, in its words where it has any. */
 export async function problemOf(response) {
   if (response.status === 401) signedOut.value = true;
@@ -28,11 +22,11 @@ export async function problemOf(response) {
   return new Problem(response.status, { ...body?.error, message });
 }
 
-export async function request(method, path, { body, signal, ...rest } = {}) {
-  const options = { method, signal, credentials: "same-origin", headers: headers(rest.headers) };
+export async function request(method, path, { body, signal } = {}) {
+  const options = { method, signal, credentials: "same-origin" };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
-    options.headers["content-type"] = "application/json";
+    options.headers = { "content-type": "application/json" };
   }
   let response;
   try {
@@ -49,29 +43,21 @@ export const get = async (path, options) => (await request("GET", path, options)
 export const post = async (path, body) => (await request("POST", path, { body })).json();
 export const remove = async (path) => (await request("DELETE", path)).json();
 
-/** Exchange a key for a session; a server that has none gets the key with each request. */
+/** Exchange a key for a cookie that no script can read. */
 export async function signIn(key) {
-  const response = await fetch("/session", {
-    method: "POST",
-    credentials: "same-origin",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ key }),
-  });
-  if (!response.ok && ![401, 404, 405].includes(response.status)) throw await problemOf(response);
-  heldKey = response.ok ? null : key;
-  const check = await fetch("/v1/models", { credentials: "same-origin", headers: headers() });
-  if (!check.ok) {
-    heldKey = null;
-    throw await problemOf(check);
-  }
+  await request("POST", "/session", { body: { key } });
   signedOut.value = false;
 }
 
-/** Save what a GET answers. A plain link does, unless the key is only held here. */
-export async function download(path, name) {
+export async function signOut() {
+  await request("DELETE", "/session");
+}
+
+/** Save what a GET answers. */
+export function download(path, name) {
   const link = document.createElement("a");
   link.download = name;
-  link.href = holdsKey() ? URL.createObjectURL(await (await request("GET", path)).blob()) : path;
+  link.href = path;
   link.click();
 }
 
@@ -83,7 +69,6 @@ export function upload(file, onProgress) {
     form.append("file", file);
     const call = new XMLHttpRequest();
     call.open("POST", "/v1/files");
-    for (const [name, value] of Object.entries(headers())) call.setRequestHeader(name, value);
     call.upload.onprogress = (event) => onProgress(event.loaded / event.total);
     call.onerror = () => reject(new Problem(0, { message: t("The server cannot be reached.") }));
     call.onload = async () => {

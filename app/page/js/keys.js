@@ -1,9 +1,11 @@
-// Keys of this project, on servers that have them.
-import { get, post, remove } from "./api.js";
-import { ago } from "./format.js";
+// Keys of this project: who may do what here.
+import { get, post, remove, signIn, signOut } from "./api.js";
+import { ago, plain } from "./format.js";
 import { html, useSignal } from "./html.js";
 import { Copy, Notice, usePoll } from "./parts.js";
 import { t } from "./strings.js";
+
+const SCOPES = ["admin", "write", "read"];
 
 export function Keys() {
   const keys = useSignal(null);
@@ -13,8 +15,7 @@ export function Keys() {
     try {
       keys.value = (await get("/v1/keys")).data;
     } catch (problem) {
-      if (problem.status !== 404) error.value = problem;
-      else keys.value = undefined;
+      error.value = problem;
     }
   };
   usePoll(look, 30);
@@ -28,14 +29,26 @@ export function Keys() {
       error.value = problem;
     }
   };
+  const isFirst = keys.value?.length === 0;
   const create = attempt(async (event) => {
-    const name = new FormData(event.target).get("name");
-    made.value = await post("/v1/keys", { name });
+    const form = new FormData(event.target);
+    const key = await post("/v1/keys", { name: form.get("name"), scope: isFirst ? "admin" : form.get("scope") });
+    made.value = key;
+    // From its first key on the server knows nobody without one, and this browser is to stay in.
+    if (isFirst) await signIn(key.key);
   });
-  return html`<div class="title"><h1>${t("Keys")}</h1></div><${Notice} error=${error.value} />
-    ${keys.value === undefined && html`<p class="card empty">${t("This server has one key or none: TUNEYARD_API_KEY.")}</p>`}
-    ${keys.value && html`<form class="card inline" onSubmit=${create}><label class="field"><span>${t("Name")}</span><input name="name" required /></label><button class="primary">${t("Create key")}</button></form>
-      ${made.value && html`<div class="card" role="status"><p>${t("Shown once:")}</p><code>${made.value.key}</code> <${Copy} text=${made.value.key} /></div>`}
-      <ul class="card plain">${keys.value.map((key) => html`<li key=${key.id} class="checkpoint"><b>${key.name}</b><small>${key.id}</small><span class="grow" /><small>${ago(key.created_at)}</small>
-        <button class="mini danger" onClick=${attempt(() => remove(`/v1/keys/${key.id}`))}>${t("Revoke")}</button></li>`)}</ul>`}`;
+  const leave = attempt(async () => {
+    await signOut();
+    made.value = null;
+  });
+  return html`<div class="title"><h1>${t("Keys")}</h1><span class="grow" />
+      ${keys.value?.length > 0 && html`<button onClick=${leave}>${t("Sign out")}</button>`}</div><${Notice} error=${error.value} />
+    ${isFirst && html`<p class="card">${t("Without a key this server answers this machine only. With the first key, everybody needs one.")}</p>`}
+    ${keys.value && html`<form class="card inline" onSubmit=${create}><label class="field"><span>${t("Name")}</span><input name="name" maxlength="100" required autocomplete="off" /></label>
+        ${!isFirst && html`<label class="field"><span>${t("May")}</span><select name="scope">${SCOPES.map((scope) => html`<option key=${scope} value=${scope} selected=${scope === "write"}>${t(scope)}</option>`)}</select></label>`}
+        <button class="primary">${t("Create key")}</button></form>`}
+    ${made.value && html`<div class="card" role="status"><p>${t("Shown once:")}</p><code>${made.value.key}</code> <${Copy} text=${made.value.key} /></div>`}
+    ${keys.value?.length > 0 && html`<ul class="card plain">${keys.value.map((key) => html`<li key=${key.id} class="checkpoint"><b><bdi>${plain(key.name, 100)}</bdi></b>
+        <span class="tag">${t(key.scope)}</span><code>${key.beginning}…</code><span class="grow" /><small>${ago(key.created_at)}</small>
+        ${key.revoked_at ? html`<small>${t("revoked")}</small>` : html`<button class="mini danger" aria-label=${t("Revoke {name}", { name: plain(key.name, 100) })} onClick=${attempt(() => remove(`/v1/keys/${key.id}`))}>${t("Revoke")}</button>`}</li>`)}</ul>`}`;
 }

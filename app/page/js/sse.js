@@ -1,5 +1,5 @@
-// Server-sent events over fetch: with a cookie or a bearer token, resumed by the last id.
-import { headers, problemOf } from "./api.js";
+// Server-sent events over fetch, resumed by the last id.
+import { problemOf } from "./api.js";
 
 const LONGEST_WAIT = 15_000;
 
@@ -35,7 +35,7 @@ export async function* follow(url, { lastId, signal, onLink }) {
   let wait = 1000;
   while (!signal.aborted) {
     try {
-      const sent = headers({ accept: "text/event-stream", "last-event-id": String(lastId) });
+      const sent = { accept: "text/event-stream", "last-event-id": String(lastId) };
       const response = await fetch(url, { headers: sent, signal, cache: "no-store", credentials: "same-origin" });
       if (response.status === 204) return;
       if (response.status >= 400 && response.status < 500 && response.status !== 429) {

@@ -1,11 +1,17 @@
-"""Many tabs: a browser opens six connections to a server, over all of them."""
+"""What changes while somebody looks, or has another tab before it."""
+
+from datetime import timedelta
 
 from playwright.sync_api import Page, expect
 
+from core.db import database_now
+from core.queue import rescue_jobs
 from tests.api.conftest import Site, metrics
+from tests.factories import LEASE_SECONDS, POLICY
 from tests.page.conftest import OpenPage
 
 TABS = 8
+"""More than the six connections that a browser opens to a server, over all tabs."""
 SET_HIDDEN = """hidden => {
     Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
     document.dispatchEvent(new Event("visibilitychange"));
@@ -37,3 +43,19 @@ def test_eight_tabs_are_open_and_a_hidden_one_catches_up(
     has_points(first, 1)
     first.evaluate(SET_HIDDEN, False)
     has_points(first, 2)
+
+
+def test_a_job_that_lost_its_worker_is_recovering(
+    site: Site, url: str, open_page: OpenPage
+) -> None:
+    lease = site.start(suffix="lost")
+    page = open_page(url, f"/jobs/{lease.job_id}")
+    status = page.locator(".title [role=status]")
+    expect(status).to_contain_text("Running")
+
+    with site.database.write() as session:
+        later = database_now(session) + timedelta(seconds=LEASE_SECONDS + 1)
+        assert rescue_jobs(session, now=later, policy=POLICY) >= 1
+
+    expect(status).to_contain_text("Recovering")
+    expect(page.get_by_role("region", name="Attempts")).to_contain_text("lost")
