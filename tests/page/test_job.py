@@ -102,13 +102,16 @@ def test_a_job_is_submitted_watched_and_taken_home(
 
     page.wait_for_url("**/jobs/ftjob-*")
     expect(page.get_by_role("heading", level=1)).to_contain_text("<img src=x")
-    wait_for_points(page, 3)
+    wait_for_points(page, 20)
     seen = points(page)
+    drawn = page.locator(".chart").first.get_attribute("data-to")
+    assert int(drawn or 0) > 10, "the curve does not follow the job"
     page.reload()
     wait_for_points(page, seen)
     status(page, "Succeeded")
     wait_for_points(page, STEPS)
     assert points(page) == STEPS
+    expect(page.locator(".chart").first).to_have_attribute("data-to", str(STEPS))
 
     job_id = page.url.rpartition("/")[2]
     with page.expect_download() as downloaded:

@@ -54,9 +54,17 @@ export function Chart({ data, version, series, log = false, height = 260, label,
   const box = useRef();
   const plot = useRef();
   useEffect(() => {
+    // The columns grow in place, so the plot's own data do not tell what it has shown.
+    let shown = [];
+    const remember = () => {
+      const [xs] = plot.current.data;
+      shown = [xs[0], xs.at(-1)];
+      box.current.dataset.to = plot.current.scales.x.max ?? "";
+    };
     const build = () => {
       plot.current?.destroy();
       plot.current = new uPlot(options(box.current.clientWidth, { series, log, height, xName }), data(), box.current);
+      remember();
     };
     build();
     const resize = new ResizeObserver(([entry]) => plot.current.setSize({ width: entry.target.clientWidth, height }));
@@ -67,7 +75,9 @@ export function Chart({ data, version, series, log = false, height = 260, label,
       frame ||= requestAnimationFrame(() => {
         frame = 0;
         // A chart that somebody has zoomed into stays where it is.
-        plot.current?.setData(data(), !isZoomed(plot.current));
+        if (!plot.current) return;
+        plot.current.setData(data(), !isZoomed(plot.current, shown));
+        remember();
       });
     });
     return () => {
@@ -82,10 +92,9 @@ export function Chart({ data, version, series, log = false, height = 260, label,
   return html`<div class="chart" ref=${box} role="img" aria-label=${label} />`;
 }
 
-function isZoomed(plot) {
-  const xs = plot.data[0];
+function isZoomed(plot, [from, to]) {
   const { min, max } = plot.scales.x;
-  return xs.length > 1 && min != null && (min > xs[0] || max < xs[xs.length - 1]);
+  return from !== to && min != null && (min > from || max < to);
 }
 
 /** A curve of a few dozen points, for a row of a table. */
