@@ -64,6 +64,11 @@ class Encoder:
         self._chat = chat
         self._masking = masking
 
+    @property
+    def has_chat(self) -> bool:
+        """Whether messages can be rendered."""
+        return self._chat is not None
+
     def encode(self, examples: Sequence[Example]) -> list[Tokens]:
         """All of a batch, which are of one kind; InvalidArgument when their mask cannot be."""
         if not examples:

@@ -1,0 +1,105 @@
+"""What a model's tokenizer makes of a job's training file, before there is a job."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.base_model import find_model_checkpoint, local_folder, parse_model
+from core.checkpoints import entries
+from core.dataset import FileReport
+from core.dataset.token_check import CHAT_TEMPLATE, CONFIG, TOKENIZER
+from core.errors import InvalidArgument, TooLarge
+from core.files import get_file
+from core.isolated import Exhausted, Limits, run_isolated
+from core.models import Checkpoint, File
+from core.spec import JobSpec
+from core.storage import Storage
+
+LIMITS = Limits(seconds=120, memory_bytes=4 * 1024**3)
+MAX_ROWS = 20_000
+"""More rows are sampled: so many say all of them within a percent or so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A file and a model, found in the database."""
+
+    file: File
+    model: Path | Checkpoint
+    spec: JobSpec
+
+
+def find_question(session: Session, spec: JobSpec, model_roots: Sequence[Path]) -> Question:
+    """Look up what a request names; errors name its fields."""
+    if spec.training_file is None:
+        raise InvalidArgument('"training_file" is required.', param="training_file")
+    file = get_file(session, spec.training_file, param="training_file")
+    if file.report is None:
+        raise InvalidArgument(
+            f'A file of the purpose "{file.purpose}" is not trained on.', param="training_file"
+        )
+    model = parse_model(spec.model)
+    if model.kind == "local":
+        return Question(file, local_folder(spec.model, model_roots), spec)
+    if model.kind == "job":
+        return Question(file, find_model_checkpoint(session, model), spec)
+    raise InvalidArgument(
+        "The tokenizer of a Hub model is not here; the job itself reports its tokens before it "
+        "trains.",
+        param="model",
+    )
+
+
+def token_report(question: Question, storage: Storage) -> dict[str, Any]:
+    """The report, made in a process of its own. InvalidFile names the row that cannot be used."""
+    file, spec = question.file, question.spec
+    found = FileReport.from_dict(file.report or {})
+    with _folder(question, storage) as folder, _local(file, storage) as path:
+        request = {
+            "path": str(path),
+            "format": found.format,
+            "compression": found.compression,
+            "rows": found.rows,
+            "max_rows": MAX_ROWS,
+            "model": str(folder),
+            "chat_template": spec.chat_template,
+            "template": spec.template,
+            "shape": spec.shape,
+            "training": {name: value for name, value in spec.training.items() if value != "auto"},
+        }
+        try:
+            return run_isolated("core.dataset.token_check", request, LIMITS)
+        except Exhausted as error:
+            raise TooLarge(f"Counting these tokens takes too much {error.what}.") from error
+
+
+@contextmanager
+def _folder(question: Question, storage: Storage) -> Iterator[Path]:
+    """A folder with the tokenizer."""
+    if isinstance(question.model, Path):
+        yield question.model
+        return
+    checkpoint = question.model
+    with TemporaryDirectory(prefix="tuneyard-") as name:
+        for entry in entries(checkpoint, "weights"):
+            if entry.path in (TOKENIZER, CONFIG, CHAT_TEMPLATE):
+                path = Path(name) / entry.path
+                storage.fetch(f"{checkpoint.prefix}/{entry.path}", path, sha256=entry.sha256)
+        yield Path(name)
+
+
+@contextmanager
+def _local(file: File, storage: Storage) -> Iterator[Path]:
+    path = storage.local_path(file.storage_key)
+    if path is not None:
+        yield path
+        return
+    with TemporaryDirectory(prefix="tuneyard-") as name:
+        path = Path(name) / "file"
+        storage.fetch(file.storage_key, path, sha256=file.sha256)
+        yield path
