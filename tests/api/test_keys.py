@@ -309,3 +309,28 @@ def test_another_hosts_name_is_refused_without_keys(
     with serving(api_settings, database) as site:
         rebound = site.client.get(f"{LOCAL}/v1/files", headers={"host": "evil.example"})
         problem_of(rebound, 403)
+
+
+def test_a_permitted_project_trains_on_the_checkpoint_until_that_is_taken_back(
+    owner: Owner,
+) -> None:
+    post, headers = owner.site.client.post, bearer(owner.stranger)
+    checkpoint = owner.ids["checkpoint"]
+    permissions = f"/v1/fine_tuning/checkpoints/{checkpoint}/permissions"
+    rows = {"file": ("a.jsonl", b'{"text": "a"}\n')}
+    data = {"purpose": "fine-tune"}
+    file_id = post("/v1/files", data=data, files=rows, headers=headers).json()["id"]
+    body = {"model": checkpoint, "training_file": file_id}
+    model = f"/hf/api/models/{checkpoint}"
+
+    problem_of(post(JOBS, json=body, headers=headers), 404)
+    created = post(permissions, json={"project_ids": ["strangers"]}).json()["data"]
+    job = post(JOBS, json=body, headers=headers)
+    assert (job.status_code, job.json()["model"]) == (200, checkpoint), job.text
+    assert owner.site.client.get(model, headers=headers).status_code == 200
+    problem_of(owner.site.client.get(permissions, headers=headers), 404)
+    problem_of(owner.site.client.get(f"{JOBS}/{owner.ids['job_id']}", headers=headers), 404)
+
+    owner.site.client.delete(f"{permissions}/{created[0]['id']}")
+    problem_of(post(JOBS, json=body, headers=headers), 404)
+    problem_of(owner.site.client.get(model, headers=headers), 404)
