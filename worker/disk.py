@@ -15,8 +15,7 @@ FULL_STORAGE_WAIT_SECONDS = 600.0
 
 def room_of(settings: Settings, storage: Storage) -> Room:
     """What jobs may write now: the reserve stays free."""
-    scratch = shutil.disk_usage(settings.scratch_folder).free
-    stored = storage.free_bytes()
+    scratch, stored = _free(settings, storage)
     reserve = settings.disk_reserve_bytes
     return Room(max(0, scratch - reserve), None if stored is None else max(0, stored - reserve))
 
@@ -56,19 +55,15 @@ class DiskWatch:
         """Look at the disks, unless they were found to be too full before."""
         if self.hold is not None:
             return
-        room, each = room_of(self._settings, self._storage), self._checkpoint_bytes
+        scratch, storage = _free(self._settings, self._storage)
+        reserve, each = self._settings.disk_reserve_bytes, self._checkpoint_bytes
         # On one disk a checkpoint is there twice while it is published.
-        copies = 2 if self._is_one_disk() else 1
-        if room.scratch_bytes is not None and room.scratch_bytes < copies * each:
-            self.hold = self._hold("scratch disk", room.scratch_bytes, scratch_bytes=copies * each)
-        elif room.storage_bytes is not None and room.storage_bytes < each:
-            self.hold = self._hold("storage", room.storage_bytes, storage_bytes=UNPUBLISHED * each)
-        if self.hold is not None:
-            free = min(
-                room.scratch_bytes or 0,
-                room.storage_bytes if room.storage_bytes is not None else room.scratch_bytes or 0,
-            )
-            self.can_save = free + self._settings.disk_reserve_bytes > copies * each
+        needed = 2 * each if self._is_one_disk() else each
+        if scratch - reserve < needed:
+            self.hold = self._hold("scratch disk", scratch, scratch_bytes=needed)
+        elif storage is not None and storage - reserve < each:
+            self.hold = self._hold("storage", storage, storage_bytes=UNPUBLISHED * each)
+        self.can_save = needed < (scratch if storage is None else min(scratch, storage))
 
     def hold_after_failure(self) -> Hold:
         """What to wait for after something could not be written to the scratch disk.
@@ -93,7 +88,7 @@ class DiskWatch:
         if scratch_bytes:
             scratch_bytes += _size(self._scratch)
         message = (
-            f"The {disk} is nearly full: {free / 1e9:,.2f} GB to spare, and a checkpoint takes "
+            f"The {disk} is nearly full: {free / 1e9:,.2f} GB are free, and a checkpoint takes "
             f"{self._checkpoint_bytes / 1e9:,.2f} GB."
         )
         return Hold(message, scratch_bytes=scratch_bytes, storage_bytes=storage_bytes)
@@ -103,6 +98,10 @@ class DiskWatch:
         if stored is None:
             return False
         return os.stat(stored.parent).st_dev == os.stat(self._settings.scratch_folder).st_dev
+
+
+def _free(settings: Settings, storage: Storage) -> tuple[int, int | None]:
+    return shutil.disk_usage(settings.scratch_folder).free, storage.free_bytes()
 
 
 def _size(folder: Path) -> int:
