@@ -59,3 +59,24 @@ def test_a_job_that_lost_its_worker_is_recovering(
 
     expect(status).to_contain_text("Recovering")
     expect(page.get_by_role("region", name="Attempts")).to_contain_text("lost")
+
+
+def test_a_clone_is_the_same_job(site: Site, url: str, open_page: OpenPage) -> None:
+    asked = {
+        "training": {"eval_strategy": "steps", "eval_steps": 5},
+        "validation_file": site.upload(),
+        "sample_prompts": ["Hello"],
+        "priority": 3,
+    }
+    job_id = site.submit(suffix="twin", **asked)
+    page = open_page(url, f"/new?from={job_id}")
+    page.get_by_role("button", name="Start the job").click()
+    page.wait_for_url("**/jobs/ftjob-*")
+
+    jobs = [
+        site.client.get(f"/v1/fine_tuning/jobs/{one}").json()
+        for one in (job_id, page.url.rpartition("/")[2])
+    ]
+    assert jobs[0]["id"] != jobs[1]["id"]
+    for name in (*asked, "model", "training_file", "user_provided_suffix"):
+        assert jobs[0][name] == jobs[1][name], name

@@ -36,7 +36,7 @@ function filled(texts, fields) {
 }
 
 function bodyOf(form, schema) {
-  const body = { model: form.model, training_file: form.file?.id, suffix: form.suffix || undefined };
+  const body = { ...form.kept, model: form.model, training_file: form.file?.id, suffix: form.suffix || undefined };
   if (form.validation) body.validation_file = form.validation;
   const training = filled(form.training, schema.training.fields);
   if (Object.keys(training).length) body.training = training;
@@ -64,7 +64,10 @@ function snippetsOf(body, form) {
   };
 }
 
-const EMPTY = { model: "", file: null, validation: "", suffix: "", lora: false, training: {}, peft: {} };
+const EMPTY = { model: "", file: null, validation: "", suffix: "", lora: false, training: {}, peft: {}, kept: {} };
+/** What a clone takes over though this form has no field for it. */
+const KEPT = ["dataset", "template", "shape", "chat_template", "max_masked_fraction", "quantization", "resources", "priority", "sample_prompts", "on_non_finite", "metadata"];
+const isGiven = (value) => value != null && value !== 0 && value !== "fail" && (typeof value !== "object" || Object.keys(value).length > 0);
 const asText = (values) =>
   Object.fromEntries(Object.entries(values ?? {}).map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]));
 
@@ -74,19 +77,24 @@ async function start() {
   const id = query.get("file") ?? from?.training_file;
   const file = id ? await get(`/v1/files/${id}`) : null;
   if (!from) return { ...EMPTY, file };
-  return { ...EMPTY, file, model: from.model, suffix: from.user_provided_suffix ?? "", lora: Boolean(from.peft), training: asText(from.training), peft: asText(from.peft) };
+  const kept = Object.fromEntries(KEPT.filter((name) => isGiven(from[name])).map((name) => [name, from[name]]));
+  return { ...EMPTY, kept, file, validation: from.validation_file ?? "", model: from.model, suffix: from.user_provided_suffix ?? "", lora: Boolean(from.peft), training: asText(from.training), peft: asText(from.peft) };
 }
 
 export function NewJob() {
   const schema = useSignal(null);
   const models = useSignal([]);
+  const files = useSignal([]);
   const form = useSignal(EMPTY);
   const error = useSignal(null);
   const busy = useSignal(false);
   useEffect(() => {
     const load = async () => {
-      const [fields, found, first] = await Promise.all([get("/v1/fine_tuning/schema"), get("/v1/models"), start()]);
+      const [fields, found, uploaded, first] = await Promise.all([
+        get("/v1/fine_tuning/schema"), get("/v1/models"), get("/v1/files?limit=200&purpose=fine-tune"), start(),
+      ]);
       models.value = found.data;
+      files.value = uploaded.data;
       form.value = first;
       schema.value = fields;
     };
@@ -108,8 +116,9 @@ export function NewJob() {
     }
     busy.value = false;
   };
-  const { model, file, suffix, lora, training, peft } = form.value;
+  const { model, file, validation, suffix, lora, training, peft, kept } = form.value;
   const bad = error.value?.param;
+  const hasData = Boolean(file || kept.dataset);
   const applyChange = (change) =>
     set({ training: { ...training, ...asText(change.training) }, lora: lora || "peft" in change, peft: { ...peft, ...asText(change.peft) } });
   return html`<div class="title"><h1>${t("New job")}</h1></div>
@@ -117,7 +126,9 @@ export function NewJob() {
       <${Card} title=${t("Data")}>${file ? html`<p class="checkpoint"><b><bdi>${plain(file.filename, 80)}</bdi></b><small class="num">${bytes(file.bytes)}</small>
           <small>${file.report && `${file.report.shape} · ${t("{n} rows", { n: count(file.report.rows) })}`}</small><span class="grow" /><button type="button" class="mini" onClick=${() => set({ file: null })}>${t("Change")}</button></p>
           ${file.report && html`<details><summary>${t("What was found in it")}</summary><${Report} report=${file.report} /></details>`}`
-        : html`<${Upload} onDone=${(found) => set({ file: found })} />`}<//>
+        : html`<${Upload} onDone=${(found) => set({ file: found })} />`}
+        ${files.value.length > 0 && html`<${Field} name="validation_file" label=${t("Evaluate on")} isBad=${bad === "validation_file"}><select name="validation_file" value=${validation} onChange=${(e) => set({ validation: e.target.value })}>
+          <option value="">–</option>${files.value.map((one) => html`<option key=${one.id} value=${one.id}>${plain(one.filename, 80)} · ${one.id.slice(-6)}</option>`)}</select><//>`}<//>
       <${Card} title=${t("Model")}><div class="fields">
         <${Field} name="model" label=${t("Base model")} isBad=${bad === "model"}><input name="model" list="models" required value=${model} onInput=${(e) => set({ model: e.target.value })} autocomplete="off" /><//>
         <datalist id="models">${models.value.map((one) => html`<option key=${one.id} value=${one.id} />`)}</datalist>
@@ -127,9 +138,9 @@ export function NewJob() {
       ${lora && html`<${Fields} title=${t("Adapter")} kind="peft" first=${FIRST_PEFT} fields=${schema.value.peft.fields} texts=${peft} bad=${bad} onSet=${(texts) => set({ peft: texts })} />`}
     </div><aside>
       <${Card} title=${t("Start")}><${Notice} error=${error.value} />
-        <p><button class="primary big" disabled=${busy.value || !file || !model}>${t("Start the job")}</button></p>
-        ${!file && html`<small>${t("Choose the data first.")}</small>`}<//>
-      <${Plan} body=${body} isReady=${Boolean(file && model)} onChange=${applyChange} />
+        <p><button class="primary big" disabled=${busy.value || !hasData || !model}>${t("Start the job")}</button></p>
+        ${!hasData && html`<small>${t("Choose the data first.")}</small>`}<//>
+      <${Plan} body=${body} isReady=${Boolean(hasData && model)} onChange=${applyChange} />
       <${Card} title=${t("The same job elsewhere")}><${Snippets} snippets=${snippetsOf(body, form.value)} /><//>
     </aside></form>`;
 }

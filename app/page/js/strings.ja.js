@@ -96,6 +96,7 @@ export default {
   "Settings of this job": "このジョブの設定",
   "Show all {n}": "{n} 件すべて表示",
   "Shown once:": "表示は一度だけです：",
+  "Evaluate on": "評価データ",
   "Sign in": "サインイン",
   "Sign out": "サインアウト",
   "Revoke {name}": "{name} を失効",
