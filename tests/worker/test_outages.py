@@ -1,6 +1,6 @@
 """Database or storage away while a job trains: it trains on, and nothing is lost or doubled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from core.migrate import upgrade
 from core.models import Event
 from core.settings import Settings
 from core.states import EventKind, JobStatus, Outcome
-from core.storage import Storage, open_storage
+from core.storage import Storage, StoredObject, open_storage
 from tests.conftest import missing
 from tests.servers.postgres import create_database
 from tests.servers.proxy import Proxy, proxied
@@ -68,13 +68,13 @@ class Outage:
     bench: Bench
     database: Proxy
     storage: Proxy
-    _database_url: str
-    _storage: Storage
+    database_url: str
+    storage_client: Storage
 
     def runtime(self) -> Runtime:
         """The worker. The bench looks at both without a proxy."""
         settings = self.bench.settings.model_copy(update={"lease_seconds": LEASE_SECONDS})
-        return Runtime(settings, Database(self._database_url), self._storage)
+        return Runtime(settings, Database(self.database_url), self.storage_client)
 
 
 @pytest.fixture
@@ -184,6 +184,31 @@ def test_wrong_keys_are_found_when_the_worker_starts(
 
     with pytest.raises(StorageForbidden):
         Runtime.from_settings(settings.model_copy(update=wrong | place))
+
+
+class RefusingStorage(Storage):
+    """A real storage that lets nobody write."""
+
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> StoredObject:
+        raise StorageForbidden("The storage refuses the keys of this server: 403")
+
+
+def test_keys_that_stop_being_good_end_the_job_with_its_code(outage: Outage) -> None:
+    bench = outage.bench
+    job = bench.submit(training={"max_steps": 100_000, "save_steps": 10})
+    storage = RefusingStorage(outage.storage_client._store, url="s3://tuneyard")
+    runtime = Runtime(bench.settings, Database(bench.database.url), storage)
+
+    runtime.work()
+
+    runtime.join()
+    failed = bench.job(job.id)
+    assert failed.status is JobStatus.FAILED
+    assert failed.error is not None
+    assert failed.error["code"] == "storage_forbidden"
+    assert "S3_SECRET_ACCESS_KEY" in failed.error["suggestion"]
+    assert outcomes(bench, job.id) == [Outcome.FAILED]
+    assert training_children() == []
 
 
 def test_a_storage_that_refuses_is_waited_for(outage: Outage) -> None:
