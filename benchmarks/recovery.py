@@ -120,9 +120,9 @@ def _trained(world: World, job_id: str) -> list[tuple[int, float, int]]:
 def _recovery(
     trained: list[tuple[int, float, int]], heard: list[tuple[float, int]], before: float
 ) -> Recovery:
-    reached = max(step for _, at, step in trained if at < before)
     # An attempt that is told to leave ends its step; what counts is the one that goes on.
     newest = max(attempt for attempt, _, _ in trained)
+    reached = max(step for attempt, at, step in trained if at < before or attempt < newest)
     after = [(at, step) for attempt, at, step in trained if at > before and attempt == newest]
     gaps = [late - early for (_, early, _), (_, late, _) in pairwise(trained) if late < before]
     return Recovery(

@@ -4,6 +4,8 @@ import logging
 import random
 import socket
 import threading
+import time
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -36,6 +38,7 @@ class Runtime:
         self._leaving = threading.Event()
         self._threads: list[threading.Thread] = []
         self._facts = machine_facts(settings)
+        self._no_rescue_before = 0.0
         self._scratch = Scratch(settings.scratch_folder / "attempts")
 
     @classmethod
@@ -120,6 +123,7 @@ class Runtime:
                 self._look()
             except Unavailable as error:
                 logger.warning("database away: %s", error.message)
+                self._put_off_rescue()
             except Exception:
                 # A worker that no longer looks would seem alive and take nothing.
                 logger.exception("looking for jobs failed")
@@ -128,16 +132,28 @@ class Runtime:
 
     def _look(self) -> None:
         room = room_of(self._settings, self._storage)
+        began = time.monotonic()
         with self._database.write() as session:
             now = database_now(session)
+            if time.monotonic() - began > self._settings.lease_seconds / 3:
+                self._put_off_rescue()
             resume_held_jobs(session, now=now, room=room)
-            rescued = rescue_jobs(session, now=now, policy=retry_policy(self._settings))
+            rescued = self._rescue(session, now)
             waiting = count_claimable(session, now=now, room=room)
             self._report(session)
         if rescued:
             logger.warning("rescued %d jobs of workers that died", rescued)
         for _ in range(min(waiting, self._settings.worker_slots)):
             self._spawn(self.work, "work")
+
+    def _rescue(self, session: Session, now: datetime) -> int:
+        if time.monotonic() < self._no_rescue_before:
+            return 0
+        return rescue_jobs(session, now=now, policy=retry_policy(self._settings))
+
+    def _put_off_rescue(self) -> None:
+        """After an outage all leases are over; their healthy owners get the time to renew them."""
+        self._no_rescue_before = time.monotonic() + self._settings.lease_seconds
 
     def _report(self, session: Session) -> None:
         row = Worker(

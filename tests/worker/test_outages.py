@@ -1,18 +1,21 @@
 """Database or storage away while a job trains: it trains on, and nothing is lost or doubled."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
 from core.checkpoints import entries, list_checkpoints
-from core.db import Database
+from core.db import Database, database_now
 from core.errors import StorageForbidden
 from core.migrate import upgrade
-from core.models import Event
+from core.models import Event, Worker
+from core.queue import claim_job, heartbeat
 from core.settings import Settings
 from core.states import EventKind, JobStatus, Outcome
 from core.storage import Storage, StoredObject, open_storage
@@ -101,6 +104,17 @@ def outage(bench: Bench, migrated_url: str, s3_server: S3Server) -> Iterator[Out
         )
 
 
+@contextmanager
+def idle(runtime: Runtime) -> Iterator[None]:
+    """Another worker that looks for jobs, and for jobs to rescue."""
+    runtime.start()
+    try:
+        yield
+    finally:
+        runtime.leave()
+        runtime.join()
+
+
 def is_lease_over(bench: Bench, job_id: str) -> bool:
     expires = bench.job(job_id).lease_expires_at
     return expires is not None and expires < datetime.now(UTC)
@@ -136,20 +150,21 @@ def steps_of(events: list[Event], kind: EventKind) -> list[int]:
 def test_a_database_that_is_away_for_longer_than_the_lease(
     outage: Outage, harm: Harm, mend: Harm
 ) -> None:
+    """Another worker, which is idle and was cut off as well, does not take the job either."""
     bench = outage.bench
     calm, job = bench.submit(training=TRAINING), bench.submit(training=TRAINING)
-    runtime = outage.runtime()
 
-    with working(runtime) as thread:
+    with working(outage.runtime()) as thread:
         wait_for(bench, job.id, has_step(5))
         children = training_children()
-        began = datetime.now(UTC)
-        harm(outage.database)
-        wait_for(bench, job.id, lambda _: is_lease_over(bench, job.id))
-        assert training_children() == children
-        ended = datetime.now(UTC)
-        mend(outage.database)
-        thread.join()
+        with idle(outage.runtime()):
+            began = datetime.now(UTC)
+            harm(outage.database)
+            wait_for(bench, job.id, lambda _: is_lease_over(bench, job.id))
+            assert training_children() == children
+            ended = datetime.now(UTC)
+            mend(outage.database)
+            thread.join()
 
     assert_nothing_lost_or_doubled(bench, job.id, calm.id)
     meanwhile = [
@@ -158,6 +173,32 @@ def test_a_database_that_is_away_for_longer_than_the_lease(
         if event.kind is EventKind.METRICS and began < event.created_at < ended
     ]
     assert len(meanwhile) >= LEAST_STEPS
+
+
+def test_a_worker_that_was_cut_off_rescues_nobody_at_once(outage: Outage) -> None:
+    """Whoever trains was cut off as well, and is given the time to say so."""
+    bench = outage.bench
+    bench.submit()
+    with bench.database.write() as session:
+        claimed = claim_job(session, worker="healthy", now=database_now(session), lease_seconds=0.5)
+    assert claimed is not None
+    job, lease = claimed
+    outage.database.go_away()
+
+    with idle(outage.runtime()):
+        wait_for(bench, job.id, lambda _: is_lease_over(bench, job.id))
+        outage.database.come_back()
+        wait_for(bench, job.id, lambda _: has_looked(bench))
+        with bench.database.write() as session:
+            heartbeat(session, lease, now=database_now(session), lease_seconds=60)
+
+    assert bench.job(job.id).attempt == 1
+
+
+def has_looked(bench: Bench) -> bool:
+    """Whether a worker has reported itself, which it does when it looks for jobs to rescue."""
+    with bench.database.read() as session:
+        return session.scalar(select(func.count()).select_from(Worker)) == 1
 
 
 def test_a_worker_leaves_in_time_though_the_database_is_away(outage: Outage) -> None:
