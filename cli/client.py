@@ -2,12 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from cli.errors import Exit, UserError
 
@@ -28,6 +31,10 @@ EXITS = {
 TERMINAL = ("succeeded", "failed", "cancelled")
 JOBS = "/v1/fine_tuning/jobs"
 PLAN = "/v1/fine_tuning/plan"
+TOKENS = "/v1/fine_tuning/tokens"
+PART_BYTES = 32 * 1024**2
+"""Larger files are sent in parts, each of which can be sent again."""
+TRIES = 5
 
 
 class Client:
@@ -51,12 +58,45 @@ class Client:
         """What was deleted."""
         return self._call("DELETE", path)
 
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Any JSON object."""
+        return self._call(method, path, **({} if body is None else {"json": body}))
+
     def upload(self, path: Path) -> Any:
         """The file object of a new upload to train on."""
-        with path.open("rb") as source:
+        size = path.stat().st_size
+        with path.open("rb") as source, progress(f"Uploading {path.name}", size) as advance:
+            if size > PART_BYTES:
+                return self._upload_parts(path.name, size, source, advance)
             files = {"file": (path.name, source)}
             data = {"purpose": "fine-tune"}
             return self._call("POST", "/v1/files", files=files, data=data, timeout=UPLOAD_TIMEOUT)
+
+    def _upload_parts(
+        self, name: str, size: int, source: BinaryIO, advance: Callable[[int], None]
+    ) -> Any:
+        about = {"filename": name, "purpose": "fine-tune", "bytes": size}
+        upload = self.post("/v1/uploads", about | {"mime_type": "application/octet-stream"})
+        path, parts = f"/v1/uploads/{upload['id']}", []
+        while part := source.read(PART_BYTES):
+            parts.append(self._send_part(path, part))
+            advance(len(part))
+        body = {"part_ids": parts}
+        done = self._call("POST", f"{path}/complete", json=body, timeout=UPLOAD_TIMEOUT)
+        return self.get(f"/v1/files/{done['file']['id']}")
+
+    def _send_part(self, path: str, part: bytes) -> str:
+        """The id of a stored part; a connection that breaks costs this part and no other."""
+        for attempt in range(TRIES):
+            try:
+                sent = self._call("POST", f"{path}/parts", files={"data": part})
+            except UserError as error:
+                if error.code is not Exit.NO_SERVER or attempt == TRIES - 1:
+                    raise
+                time.sleep(2**attempt)
+            else:
+                return str(sent["id"])
+        raise AssertionError
 
     def job(self, name: str) -> Any:
         """A job by its id, a unique prefix of it, or `@last`."""
@@ -94,11 +134,13 @@ class Client:
         start = partial.stat().st_size if partial.exists() else 0
         if start < size:
             mode = {"range": f"bytes={start}-", "if-range": f'"{sha256}"'} if start else {}
-            with self.stream(path, **mode) as response:
+            with self.stream(path, **mode) as response, progress(target.name, size) as advance:
                 resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+                advance(start if resumed else 0)
                 with partial.open("ab" if resumed else "wb") as file:
                     for chunk in response.iter_bytes():
                         file.write(chunk)
+                        advance(len(chunk))
         partial.touch()
         if _sha256(partial) != sha256:
             partial.unlink()
@@ -120,6 +162,19 @@ class Client:
             "Start one with `tuneyard up`, or set TUNEYARD_URL.",
             code=Exit.NO_SERVER,
         )
+
+
+@contextmanager
+def progress(what: str, size: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; call what it gives with the bytes that were moved."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda count: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TransferSpeedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(what, total=size)
+        yield lambda count: bar.advance(task, count)
 
 
 def _sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ class Exit(IntEnum):
     NOT_ALLOWED = 4
     CONFLICT = 5
     NO_SERVER = 7
+    TIMED_OUT = 8
     JOB_FAILED = 10
     JOB_CANCELLED = 11
     DATA_REFUSED = 12

@@ -6,6 +6,8 @@ Text for people goes to standard error, data to standard output.
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,8 @@ import typer
 
 from cli.client import JOBS, PLAN, TERMINAL, Client
 from cli.errors import Exit, UserError
+from cli.nouns import call_api, checkpoints, doctor, files, models, workers
+from cli.output import put, put_rows, say
 from cli.planned import plan_text
 from cli.watch import follow, log_lines, stream_events
 
@@ -24,6 +28,17 @@ app = typer.Typer(
 database = typer.Typer(no_args_is_help=True, help="The database of DATABASE_URL.")
 app.add_typer(database, name="db")
 
+jobs = typer.Typer(no_args_is_help=True, help="Trainings.")
+for noun, group in (
+    ("jobs", jobs),
+    ("files", files),
+    ("checkpoints", checkpoints),
+    ("models", models),
+    ("workers", workers),
+):
+    app.add_typer(group, name=noun)
+app.command("api")(call_api)
+app.command("doctor")(doctor)
 keys = typer.Typer(no_args_is_help=True, help="API keys, on the machine of the server.")
 app.add_typer(keys, name="keys")
 
@@ -37,6 +52,7 @@ EffectiveBatch = Annotated[
     int | None, typer.Option(min=1, help="Rows of a step; the plan chooses how they are split.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="The API's own object.")]
+WAIT_SECONDS = 1.0
 MARKS = {"succeeded": "✓", "failed": "✕", "cancelled": "⊘", "running": "●", "paused": "❚❚"}
 
 
@@ -113,7 +129,7 @@ def plan(
         found = client.post(PLAN, body | {"training_file": uploaded["id"]})
     finally:
         client.delete(f"/v1/files/{uploaded['id']}")
-    _print(found, as_json, plan_text(found))
+    put(found, as_json, plan_text(found))
 
 
 @app.command()
@@ -131,14 +147,14 @@ def submit(
     client = Client()
     uploaded = client.upload(file)
     report = uploaded["report"]
-    _say(f"✓ Uploaded {file.name}: {report['rows']} rows of {report['shape']}")
+    say(f"✓ Uploaded {file.name}: {report['rows']} rows of {report['shape']}")
     body["training_file"] = uploaded["id"]
     job = client.post(JOBS, body)
-    _say(f"✓ Created {job['id']}")
+    say(f"✓ Created {job['id']}")
     if watch:
         follow(client, job["id"])
         job = client.job(job["id"])
-    _print(job, as_json, job["id"])
+    put(job, as_json, job["id"])
     if watch:
         _exit_like(job)
 
@@ -146,11 +162,10 @@ def submit(
 @app.command("list")
 def list_jobs(limit: int = 20, as_json: AsJson = False) -> None:
     """List the jobs, the newest first."""
-    jobs = Client().get(JOBS, limit=limit)["data"]
-    if not jobs:
-        _say("No jobs yet. Start one: tuneyard submit MODEL --file data.jsonl")
-    rows = "\n".join("\t".join(_row(job)) for job in jobs)
-    _print(jobs, as_json, rows)
+    found = Client().get(JOBS, limit=limit)["data"]
+    if not found:
+        say("No jobs yet. Start one: tuneyard submit MODEL --file data.jsonl")
+    put_rows(found, as_json, map(_row, found))
 
 
 @app.command()
@@ -162,7 +177,7 @@ def show(job: JobName, as_json: AsJson = False) -> None:
         lines.append(found["queue"]["reason"])
     if found["error"]:
         lines.append(f"{found['error']['code']}: {found['error']['message']}")
-    _print(found, as_json, "\n".join(lines))
+    put(found, as_json, "\n".join(lines))
 
 
 @app.command()
@@ -213,7 +228,7 @@ def pull(
             raise UserError(f"The server names a file outside of {folder}: {entry['path']}")
         path = f"{JOBS}/{job_id}/checkpoints/{checkpoint['step_number']}/files/{entry['path']}"
         client.download(path, target, size=entry["size_bytes"], sha256=entry["sha256"])
-        _say(f"✓ {entry['path']}  {entry['size_bytes']:,} bytes, verified")
+        say(f"✓ {entry['path']}  {entry['size_bytes']:,} bytes, verified")
     sys.stdout.write(f"{folder}\n")
 
 
@@ -235,6 +250,82 @@ def resume(job: JobName, as_json: AsJson = False) -> None:
     _act(job, "resume", as_json)
 
 
+@app.command()
+def retry(job: JobName, settings: TrainerSettings = None, as_json: AsJson = False) -> None:
+    """Try a failed or cancelled job again from its last checkpoint, with --set changed."""
+    client = Client()
+    changes = {"training": dict(map(_setting, settings or []))}
+    made = client.post(f"{JOBS}/{client.job(job)['id']}/retry", changes)
+    put(made, as_json, made["id"])
+
+
+@app.command()
+def wait(
+    job: JobName,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds; then it exits 8.")] = None,
+) -> None:
+    """Wait for a job's end without a word; the exit code is its result."""
+    client = Client()
+    ends = time.monotonic() + timeout if timeout is not None else None
+    while (found := client.job(job))["status"] not in TERMINAL:
+        if ends is not None and time.monotonic() >= ends:
+            raise UserError(f"{found['id']} is still {found['status']}.", code=Exit.TIMED_OUT)
+        time.sleep(WAIT_SECONDS)
+    _exit_like(found)
+
+
+@jobs.command("events")
+def list_events(job: JobName) -> None:
+    """Print a job's events as they come, one JSON object a line."""
+    watch(job, as_json=True)
+
+
+@jobs.command("metrics")
+def show_metrics(job: JobName) -> None:
+    """Print a job's metrics by step, as CSV."""
+    client = Client()
+    path = f"{JOBS}/{client.job(job)['id']}/metrics?format=csv"
+    with client.stream(path) as response:
+        for text in response.iter_text():
+            sys.stdout.write(text)
+
+
+@jobs.command("delete")
+def delete(job: JobName, as_json: AsJson = False) -> None:
+    """Delete a job that has ended, with all that it learned."""
+    client = Client()
+    done = client.delete(f"{JOBS}/{client.job(job)['id']}")
+    put(done, as_json, done["id"])
+
+
+@jobs.command("open")
+def open_page(job: JobName) -> None:
+    """Open a job's page in the browser."""
+    client = Client()
+    url = f"{client.url}/jobs/{client.job(job)['id']}"
+    typer.launch(url)
+    put(url, False, url)
+
+
+VERBS: dict[str, Callable[..., None]] = {
+    "create": submit,
+    "plan": plan,
+    "list": list_jobs,
+    "ls": list_jobs,
+    "show": show,
+    "watch": watch,
+    "wait": wait,
+    "logs": logs,
+    "cancel": cancel,
+    "pause": pause,
+    "resume": resume,
+    "retry": retry,
+}
+for name, command in VERBS.items():
+    jobs.command(name, hidden=name == "ls")(command)
+checkpoints.command("download")(pull)
+
+
 def _checkpoint(client: Client, job_id: str, step: int | None) -> Any:
     if step is not None:
         return client.get(f"{JOBS}/{job_id}/checkpoints/{step}")
@@ -249,7 +340,7 @@ def _checkpoint(client: Client, job_id: str, step: int | None) -> Any:
 def _act(name: str, action: str, as_json: bool, **query: Any) -> None:
     client = Client()
     job = client.post(f"{JOBS}/{client.job(name)['id']}/{action}", **query)
-    _print(job, as_json, "\t".join(_row(job)))
+    put(job, as_json, "\t".join(_row(job)))
 
 
 def _row(job: dict[str, Any]) -> list[str]:
@@ -285,15 +376,6 @@ def _exit_like(job: dict[str, Any]) -> None:
     if job["status"] in TERMINAL and job["status"] in codes:
         message = (job["error"] or {}).get("message", f"The job was {job['status']}.")
         raise UserError(message, code=codes[job["status"]])
-
-
-def _print(value: Any, as_json: bool, text: str) -> None:
-    out = json.dumps(value, indent=2) if as_json else text
-    sys.stdout.write(f"{out}\n" if out else "")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def _given(**options: object) -> list[str]:

@@ -191,3 +191,63 @@ def test_exit_codes_of_refusals(service: Up) -> None:
     assert tuneyard(service, "show", "ftjob-" + "0" * 24).returncode == Exit.NOT_FOUND
     assert tuneyard(service, "show", "nothing-like-it").returncode == Exit.NOT_FOUND
     assert tuneyard(service, "submit", "x", "--file", "none.jsonl").returncode == Exit.USAGE
+
+
+def test_nouns_list_what_there_is(service: Up, trained: str) -> None:
+    assert trained in tuneyard(service, "jobs", "list").stdout
+    assert "local/tiny-llama" in tuneyard(service, "models", "list").stdout
+    assert "seen" in tuneyard(service, "workers", "list").stdout
+    steps = tuneyard(service, "checkpoints", "list", trained).stdout.splitlines()
+    assert [line.split("\t")[0] for line in steps] == ["6", "3"]
+    metrics = tuneyard(service, "jobs", "metrics", trained).stdout.splitlines()
+    assert metrics[0].startswith("step,")
+    assert len(metrics) == 1 + 6
+
+
+def test_a_file_is_uploaded_shown_counted_and_deleted(service: Up, trained: str) -> None:
+    file_id = tuneyard(service, "files", "upload", "text.jsonl").stdout.strip()
+
+    assert file_id in tuneyard(service, "files", "list").stdout
+    assert '"shape": "text"' in tuneyard(service, "files", "show", file_id).stdout
+    counted = tuneyard(service, "files", "tokens", file_id, "local/tiny-llama")
+    assert "trained_tokens\t" in counted.stdout, counted.stderr
+    assert tuneyard(service, "files", "delete", file_id).returncode == 0
+    assert tuneyard(service, "files", "show", file_id).returncode == Exit.NOT_FOUND
+
+
+def test_a_download_is_verified_again(service: Up, trained: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    download = ("checkpoints", "download", trained, "--to", str(folder))
+    assert tuneyard(service, *download).returncode == 0
+    check = ("checkpoints", "verify", trained, "6", str(folder))
+    assert tuneyard(service, *check).returncode == 0
+
+    (folder / "adapter_config.json").write_text("{}")
+
+    damaged = tuneyard(service, *check)
+    assert damaged.returncode == Exit.ERROR
+    assert "adapter_config.json" in damaged.stderr
+
+
+def test_waiting_has_an_end(service: Up, trained: str) -> None:
+    assert tuneyard(service, "jobs", "wait", trained).returncode == 0
+    slow = tuneyard(service, *SUBMIT, *sets(max_steps=5000)).stdout.strip()
+
+    waited = tuneyard(service, "jobs", "wait", slow, "--timeout", "0")
+
+    assert waited.returncode == Exit.TIMED_OUT
+    assert tuneyard(service, "jobs", "cancel", slow).returncode == 0
+
+
+def test_the_doctor_finds_a_worker_and_a_model(service: Up, trained: str) -> None:
+    done = tuneyard(service, "doctor", "--json")
+
+    found = {check["check"]: check for check in json.loads(done.stdout)}
+    assert set(found) == {"command", "disk", "server", "key", "worker"}
+    assert found["worker"]["ok"], found
+
+
+def test_any_call_can_be_made(service: Up, trained: str) -> None:
+    done = tuneyard(service, "api", "get", f"/v1/fine_tuning/jobs/{trained}")
+
+    assert json.loads(done.stdout)["id"] == trained

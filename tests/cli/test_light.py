@@ -23,9 +23,12 @@ def test_the_command_loads_no_server_code() -> None:
     assert not HEAVY & set(loaded.stdout.split())
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["db"], ["submit"], ["pull"], ["watch"]])
-def test_every_command_has_help(tmp_path: Path, command: list[str]) -> None:
-    done = run(tmp_path, *command, "--help")
+COMMANDS = ("", "up", "db", "submit", "jobs create", "files", "checkpoints download", "api")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(tmp_path: Path, command: str) -> None:
+    done = run(tmp_path, *command.split(), "--help")
 
     assert done.returncode == 0
     assert "Usage: tuneyard" in done.stdout
