@@ -54,21 +54,23 @@ export function Chart({ data, version, series, log = false, height = 260, label,
   const box = useRef();
   const plot = useRef();
   useEffect(() => {
+    // Its reference is gone before a last frame is.
+    const element = box.current;
     // The columns grow in place, so the plot's own data do not tell what it has shown.
     let shown = [];
     const remember = () => {
       const [xs] = plot.current.data;
       shown = [xs[0], xs.at(-1)];
-      box.current.dataset.to = plot.current.scales.x.max ?? "";
+      element.dataset.to = plot.current.scales.x.max ?? "";
     };
     const build = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(box.current.clientWidth, { series, log, height, xName }), data(), box.current);
+      plot.current = new uPlot(options(element.clientWidth, { series, log, height, xName }), data(), element);
       remember();
     };
     build();
     const resize = new ResizeObserver(([entry]) => plot.current.setSize({ width: entry.target.clientWidth, height }));
-    resize.observe(box.current);
+    resize.observe(element);
     const unwatch = onTheme(build);
     let frame = 0;
     const unsubscribe = version.subscribe(() => {

@@ -17,7 +17,11 @@ export function Job({ id }) {
   const live = useLiveJob(id);
   const workers = useSignal([]);
   const error = useSignal(null);
-  usePoll(async () => (workers.value = (await get("/v1/workers")).data), 3, [id]);
+  usePoll(async () => {
+    // While the server is away, the stream says so.
+    const answer = await get("/v1/workers").catch(() => null);
+    if (answer) workers.value = answer.data;
+  }, 3, [id]);
   const job = live.job.value;
   useEffect(() => {
     if (job) document.title = `${isOver(job) ? "" : `${percent(job.progress.fraction)} `}${nameOf(job)} · Tuneyard`;

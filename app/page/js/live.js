@@ -120,7 +120,8 @@ export class LiveJob {
     if (event.type === "metrics") return this.#addPoint(event.data);
     const { kind } = event.data;
     if (kind === "log") return this.#addLine(event.message, event.level);
-    if (kind === "checkpoint") return this.#loadCheckpoints();
+    // What cannot be read now is read with the next checkpoint, or at the end.
+    if (kind === "checkpoint") return this.#loadCheckpoints().catch(() => null);
     this.messages.value = [...this.messages.value, event];
     if (kind === "state") this.#moved();
   }
