@@ -1,8 +1,10 @@
 """Debian's Chromium, by Playwright: found, or installed where we may."""
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,18 +27,29 @@ END_SECONDS = 5
 
 def chromium() -> str | None:
     """Path of a Chromium; as root on Debian a missing one is installed."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    found = _find()
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "chromium"]):
-            subprocess.run(
-                ["apt-get", *command],
-                check=False,
-                timeout=INSTALL_SECONDS,
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                capture_output=True,
-            )
-        found = shutil.which("chromium")
+        # Of several test processes one installs, and the others wait for it.
+        with (Path(tempfile.gettempdir()) / "tuneyard-chromium.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = _find() or _install()
     return found
+
+
+def _find() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def _install() -> str | None:
+    for command in (["update", "-qq"], ["install", "-y", "-qq", "chromium"]):
+        subprocess.run(
+            ["apt-get", *command],
+            check=False,
+            timeout=INSTALL_SECONDS,
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            capture_output=True,
+        )
+    return _find()
 
 
 @contextmanager
