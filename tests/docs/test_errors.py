@@ -1,0 +1,59 @@
+"""docs/errors.md tells every code, in the words of the code."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from app.problems import RETRIED, STATUS
+from cli.main import app
+from core.errors import TuneyardError
+from core.states import FailureReason
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"`tuneyard ([^`]+)`", PAGE)))
+
+
+def kinds(branch: type[TuneyardError] = TuneyardError) -> list[type[TuneyardError]]:
+    return [branch, *(kind for below in branch.__subclasses__() for kind in kinds(below))]
+
+
+def test_each_failure_of_a_job_has_its_section() -> None:
+    """A new reason without a section, or another word on what to do, fails here."""
+    sections = re.findall(r"^### ([a-z_]+)\n\n(.*?)(?=\n#|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    said = {code: " ".join(text.split()) for code, text in sections}
+
+    assert list(said) == [reason.code for reason in FailureReason]
+    for reason in FailureReason:
+        again = "Tried again by itself" if reason.is_retryable else "Not tried again by itself"
+        assert said[reason.code].startswith(f"{reason.text} *{again}.* {reason.suggestion}")
+
+
+def test_each_refusal_of_a_request_has_its_row() -> None:
+    """Code, status and meaning are those of the server."""
+    expected = {}
+    for kind in kinds():
+        status = next((STATUS[base] for base in kind.__mro__ if base in STATUS), None)
+        if status is not None:
+            again = "yes" if status in RETRIED else ""
+            expected[kind.code] = (str(status), (kind.__doc__ or "").strip(), again)
+    rows = re.findall(r"^\| `([a-z_]+)` \| (\d+) \| (.+?) \| ?(yes)? ?\|$", PAGE, re.MULTILINE)
+
+    assert {code: rest for code, *rest in rows} == {c: list(r) for c, r in expected.items()}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_of_the_page_exist(line: str) -> None:
+    """Each parses with its options; nothing is run."""
+    command: click.Command = typer.main.get_command(app)
+    context, rest = None, shlex.split(line)
+    while isinstance(command, click.Group):
+        context = context or click.Context(command)
+        _, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command = found
+
+    command.make_context("tuneyard", rest, parent=context)
