@@ -4,9 +4,9 @@ import re
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from app.problems import RETRIED, STATUS
 from cli.main import app
@@ -48,10 +48,10 @@ def test_each_refusal_of_a_request_has_its_row() -> None:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_of_the_page_exist(line: str) -> None:
     """Each parses with its options; nothing is run."""
-    command: click.Command = typer.main.get_command(app)
-    context, rest = None, shlex.split(line)
-    while isinstance(command, click.Group):
-        context = context or click.Context(command)
+    command, rest = typer.main.get_command(app), shlex.split(line.replace("FILE", __file__))
+    context = None
+    while isinstance(command, TyperGroup):
+        context = context or typer.Context(command)
         _, found, rest = command.resolve_command(context, rest)
         assert found is not None
         command = found
