@@ -141,7 +141,9 @@ def test_pull_of_an_earlier_step(service: Up, trained: str) -> None:
 
 
 def test_pause_resume_and_cancel(service: Up) -> None:
-    job_id = tuneyard(service, *SUBMIT, *sets(max_steps=100_000)).stdout.strip()
+    # Without a limit its checkpoints would not fit on the disk, and it would wait for room.
+    settings = sets(max_steps=100_000, save_total_limit=1)
+    job_id = tuneyard(service, *SUBMIT, *settings).stdout.strip()
     until(lambda: shown(service, job_id)["progress"]["step"] >= 3)
 
     assert tuneyard(service, "pause", job_id).returncode == 0
