@@ -70,9 +70,13 @@ def has_checkpoint(events: list[Event]) -> bool:
 
 
 def training_children() -> list[psutil.Process]:
-    """Sessions of their own below this process: forked children, not the forkserver."""
+    """Sessions of their own below this process: forked children, not the forkserver.
+
+    What other tests left dead and nobody waited for is no child any more.
+    """
     found = psutil.Process().children(recursive=True)
-    alone = [child for child in found if os.getsid(child.pid) == child.pid]
+    alive = [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+    alone = [child for child in alive if os.getsid(child.pid) == child.pid]
     return [child for child in alone if child.name() not in SHARED]
 
 
