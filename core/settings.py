@@ -125,6 +125,13 @@ class Settings(BaseSettings):
         default=512 * 1024**2,
         ge=0,
     )
+    token_cache_bytes: int = _env(
+        "TOKEN_CACHE_BYTES",
+        "How much of the scratch disk keeps tokens of data files for later jobs, in bytes; those "
+        "that were not used for longest go first.",
+        default=8 * GIB,
+        ge=0,
+    )
     full_storage_seconds: float = _env(
         "FULL_STORAGE_SECONDS",
         "How long a running job waits for room in a full storage before it pauses.",

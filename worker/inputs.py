@@ -28,6 +28,7 @@ from core.settings import Settings
 from core.states import EventKind, FailureReason, Level
 from core.storage import CorruptObject, Storage
 from worker.loglines import LineSplitter
+from worker.tokencache import TokenCache, tokens_key
 
 MAX_ADAPTER_DEPTH = 8
 LOOK_SECONDS = 0.2
@@ -67,14 +68,19 @@ class Inputs:
     check: Callable[[], None]
     on_log: Callable[[str], None]
     cache: Path = field(init=False)
+    tokens: TokenCache = field(init=False)
 
     def __post_init__(self) -> None:
         self.cache = self.settings.scratch_folder / "cache"
+        limit = self.settings.token_cache_bytes
+        self.tokens = TokenCache(self.cache / "tokens", limit_bytes=limit)
 
     def order(self, job: Job, scratch: Path) -> dict[str, Any]:
         """The training child's order, with everything in it on this machine."""
         model = self.model(job.base_model, job.project_id)
-        train, evaluation = self._data(job)
+        train, evaluation = self._data(job, model.folder)
+        for source in filter(None, (train, evaluation)):
+            self.tokens.lend(source["tokens_key"], scratch / "tokens")
         return {
             "job_id": job.id,
             "attempt": self.lease.attempt,
@@ -121,21 +127,21 @@ class Inputs:
         base = self.model(base_name, owner, depth + 1)
         return BaseModel(base.folder, base.public_name, adapter=folder)
 
-    def _data(self, job: Job) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    def _data(self, job: Job, model: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
         train, evaluation = None, None
         dataset = job.spec.get("dataset")
         if dataset is not None:
-            train = self._split(dataset, dataset.get("split", "train"))
+            train = self._split(job, dataset, dataset.get("split", "train"), model)
             if dataset.get("eval_split"):
-                evaluation = self._split(dataset, dataset["eval_split"])
+                evaluation = self._split(job, dataset, dataset["eval_split"], model)
         if job.training_file is not None:
-            train = self._file(job, job.training_file, "training_file")
+            train = self._file(job, job.training_file, "training_file", model)
         if job.validation_file is not None:
-            evaluation = self._file(job, job.validation_file, "validation_file")
+            evaluation = self._file(job, job.validation_file, "validation_file", model)
         assert train is not None
         return train, evaluation
 
-    def _split(self, dataset: dict[str, Any], split: str) -> dict[str, Any]:
+    def _split(self, job: Job, dataset: dict[str, Any], split: str, model: Path) -> dict[str, Any]:
         folder = self._from_hub(
             {
                 "kind": "dataset",
@@ -145,9 +151,9 @@ class Inputs:
                 "revision": dataset.get("revision"),
             }
         )
-        return {"kind": "saved", "path": str(folder)}
+        return self._with_tokens(job, {"kind": "saved", "path": str(folder)}, model)
 
-    def _file(self, job: Job, file_id: str, param: str) -> dict[str, Any]:
+    def _file(self, job: Job, file_id: str, param: str, model: Path) -> dict[str, Any]:
         try:
             with self.database.read(project_id=job.project_id) as session:
                 file = get_file(session, file_id)
@@ -161,7 +167,14 @@ class Inputs:
                 self._fetch(file.storage_key, path, file.sha256, param)
         report = file.report or {}
         kind, compression = report.get("format", "jsonl"), report.get("compression")
-        return {"kind": kind, "path": str(path), "compression": compression}
+        source = {"kind": kind, "path": str(path), "compression": compression}
+        return self._with_tokens(job, source, model, digest=file.sha256)
+
+    def _with_tokens(
+        self, job: Job, source: dict[str, Any], model: Path, *, digest: str | None = None
+    ) -> dict[str, Any]:
+        """Add how the tokens of these rows are named."""
+        return source | {"tokens_key": tokens_key(job, source, model, digest=digest)}
 
     def _fetch(self, key: str, path: Path, sha256: str, param: str) -> None:
         self.check()

@@ -217,7 +217,14 @@ class Supervisor:
         except (EOFError, OSError):
             return False
         self._relay.hear(message)
+        if message["type"] == "data_report":
+            self._keep_tokens()
         return True
+
+    def _keep_tokens(self) -> None:
+        """Later jobs, and later attempts of this one, need not make them again."""
+        for made in (self._scratch / "tokens").glob("*"):
+            self._inputs.tokens.keep(made)
 
     def _tell_published(self, step: int) -> None:
         self._send({"type": "published", "step": step})

@@ -19,6 +19,15 @@ class Tokens(NamedTuple):
     labels: Sequence[int]
 
 
+TOKEN_ARGUMENTS = (
+    "dataset_text_field",
+    "eos_token",
+    "completion_only_loss",
+    "assistant_only_loss",
+)
+"""Those of the trainer's arguments that decide what tokens a row becomes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Masking:
     """What is trained on, by TRL's names."""

@@ -1,8 +1,10 @@
 """Reads the rows of an order, and makes tokens of them that are kept on disk."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from datasets import load_from_disk
@@ -57,11 +59,12 @@ def load_tokens_of(order: Order, part: Part, tokenizer: PreTrainedTokenizerBase)
     ChildFailure names the row that cannot be used. Nothing but the file itself is ever opened:
     the formats' own loaders follow links that are written in the data.
     """
-    source = part.source
-    if source.tokens is not None:
-        cached = load_tokens(source.tokens)
-        if cached is not None:
-            return cached
+    folder = _folder(order, part)
+    if folder.exists():
+        made = load_tokens(folder)
+        if made is not None:
+            return made
+        shutil.rmtree(folder)
     try:
         return _tokenize(order, part, tokenizer)
     except InvalidFile as error:
@@ -74,8 +77,7 @@ def _tokenize(order: Order, part: Part, tokenizer: PreTrainedTokenizerBase) -> S
     encoder = _encoder(order, tokenizer)
     rows = _examples(order, part, has_chat_template=bool(tokenizer.chat_template))
     shown: list[tuple[str, Tokens]] = []
-    name = part.source.tokens_key or part.name
-    with TokenWriter(order.scratch / "tokens" / name) as writer:
+    with TokenWriter(_folder(order, part)) as writer:
         trained_on = "everything"
         while batch := list(islice(rows, BATCH_ROWS)):
             examples = [example for _, example in batch]
@@ -87,6 +89,10 @@ def _tokenize(order: Order, part: Part, tokenizer: PreTrainedTokenizerBase) -> S
         if not writer.rows:
             raise part.refuse("There are no examples.")
         return writer.finish(trained_on=trained_on, samples=pick_samples(encoder, shown))
+
+
+def _folder(order: Order, part: Part) -> Path:
+    return order.scratch / "tokens" / (part.source.tokens_key or part.name)
 
 
 def _shown(

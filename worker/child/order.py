@@ -20,9 +20,8 @@ class DataSource(_Strict):
     compression: Literal["gzip", "zstd"] | None = None
     """How the file is packed."""
     tokens_key: str | None = None
-    """A name for the tokens of this file by this tokenizer, under which they may be kept."""
-    tokens: Path | None = None
-    """Folder with these tokens, where this machine has them."""
+    """Name of the tokens of this file by this tokenizer: a folder in `tokens` of the scratch
+    folder, which is there already where this machine has them."""
 
 
 class Order(_Strict):

@@ -32,6 +32,7 @@ class TokenWriter:
 
     def __init__(self, folder: Path):
         self._folder = folder
+        self._is_closed = False
         self.rows = 0
 
     def __enter__(self) -> Self:
@@ -45,7 +46,7 @@ class TokenWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        self._close()
 
     def write(self, rows: Sequence[Tokens]) -> None:
         """Add rows."""
@@ -60,15 +61,21 @@ class TokenWriter:
 
     def finish(self, *, trained_on: str, samples: Sequence[Mapping[str, Any]]) -> StoredTokens:
         """All rows are there."""
-        self._stream.close()
+        self._close()
         about = {"trained_on": trained_on, "samples": samples, "sha256": _hash(self._folder)}
         (self._folder / ABOUT).write_bytes(orjson.dumps(about))
         return StoredTokens(self.dataset(), trained_on, samples)
 
     def dataset(self) -> Dataset:
         """The rows that were written, which stay on disk."""
-        self._stream.close()
+        self._close()
         return Dataset.from_file(str(self._folder / TOKENS))
+
+    def _close(self) -> None:
+        # Each time a stream is closed it writes its end mark again.
+        if not self._is_closed:
+            self._stream.close()
+            self._is_closed = True
 
 
 def load_tokens(folder: Path) -> StoredTokens | None:
