@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from core.room import Hold
+from core.settings import Settings
 from core.states import FailureReason
 
 MAX_BACKOFF_SECONDS = 600.0
@@ -19,6 +20,8 @@ class Failure:
     param: str | None = None
     evidence: dict[str, Any] | None = None
     """What was seen: step, exit status, memory, the last lines of the log."""
+    suggestion: str | None = None
+    """What to do, where more is known than its reason says."""
     hold: Hold | None = None
     """What the job is to wait for before it is tried again."""
 
@@ -28,7 +31,7 @@ class Failure:
             "code": self.reason.code,
             "message": self.message,
             "param": self.param,
-            "suggestion": self.reason.suggestion,
+            "suggestion": self.suggestion or self.reason.suggestion,
         }
 
 
@@ -38,6 +41,14 @@ class RetryPolicy:
 
     max_lost_attempts: int
     backoff_seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "RetryPolicy":
+        """By the settings."""
+        return cls(
+            max_lost_attempts=settings.max_lost_attempts,
+            backoff_seconds=settings.retry_backoff_seconds,
+        )
 
     def wait(self, num_attempts: int) -> timedelta:
         """The pause before the next attempt, doubled with each one."""

@@ -192,6 +192,8 @@ class Job(Base):
     """What an attempt writes to its worker's disk, as planned or as seen; null where unknown."""
     storage_bytes: Mapped[int | None]
     """What all checkpoints that are kept take, likewise."""
+    memory_bytes: Mapped[int | None]
+    """What it takes of a worker's memory by its plan, or its own limit where that is less."""
     rollback: Mapped[dict[str, Any] | None]
     """{failed_step, to_step, learning_rate_before, learning_rate}, once it was rolled back."""
     error: Mapped[dict[str, Any] | None]

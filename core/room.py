@@ -1,4 +1,4 @@
-"""Room on disks: what a job's checkpoints take, what a worker has, and what to say when it lacks.
+"""Room on disks and in memory: what a job takes, what a worker has, what to say when it lacks.
 
 A worker has a scratch disk of its own, and sees the storage's disk when that is a local folder.
 """
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import InsufficientDisk
 from core.models import Checkpoint, Job, Worker
+from core.states import JobStatus
 from core.workers import list_workers
 
 UNPUBLISHED = 2
@@ -24,10 +25,11 @@ PLACES = {"scratch": "the scratch disk (TUNEYARD_SCRATCH)", "storage": "the stor
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Bytes that one worker may still write; null where there is no telling."""
+    """Bytes that one worker may still write, or hold; null where there is no telling."""
 
     scratch_bytes: int | None
     storage_bytes: int | None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,24 @@ class Hold:
 
 
 def needs_of(plan: Mapping[str, Any] | None) -> dict[str, int | None]:
-    """What the checkpoints of a planned job take, as columns of the job; unknown without a plan."""
-    each = (plan or {}).get("checkpoint_bytes")
-    if plan is None or each is None:
-        return {"scratch_bytes": None, "storage_bytes": None}
-    return {"scratch_bytes": UNPUBLISHED * each, "storage_bytes": plan["disk_bytes"]}
+    """What a planned job takes, as columns of the job; unknown without a plan."""
+    plan = plan or {}
+    each, memory = plan.get("checkpoint_bytes"), plan.get("memory_bytes")
+    if each is None:
+        return {"scratch_bytes": None, "storage_bytes": None, "memory_bytes": memory}
+    return {
+        "scratch_bytes": UNPUBLISHED * each,
+        "storage_bytes": plan["disk_bytes"],
+        "memory_bytes": memory,
+    }
+
+
+def reserved_bytes(session: Session, *, worker: str) -> int:
+    """Memory that the jobs take, by their plans, which run on a worker now."""
+    query = select(func.sum(Job.memory_bytes)).where(
+        Job.status == JobStatus.RUNNING, Job.lease_owner == worker
+    )
+    return int(session.scalar(query) or 0)
 
 
 def needs_after(session: Session, job: Job, hold: Hold) -> dict[str, int]:
@@ -74,6 +89,8 @@ def fits(room: Room | None) -> tuple[ColumnElement[bool], ...]:
         conditions.append(
             or_(Job.storage_bytes.is_(None), Job.storage_bytes - stored <= room.storage_bytes)
         )
+    if room.memory_bytes is not None:
+        conditions.append(or_(Job.memory_bytes.is_(None), Job.memory_bytes <= room.memory_bytes))
     return tuple(conditions)
 
 
@@ -103,7 +120,41 @@ def lack_of_room(session: Session, job: Job, *, now: datetime) -> str | None:
                 f"waits for disk space: needs {_gigabytes(needed)} of {words}; "
                 f"{worker} has {_gigabytes(sizes[worker])} to spare"
             )
+    return _lack_of_memory(session, job, now)
+
+
+def _lack_of_memory(session: Session, job: Job, now: datetime) -> str | None:
+    needed, totals = job.memory_bytes, _sizes(session, "memory_bytes", now)
+    if needed is None or not totals:
+        return None
+    largest = max(totals, key=lambda name: totals[name])
+    if needed > totals[largest]:
+        return (
+            f"fits on no worker: by the plan it takes {_gigabytes(needed)} of memory, and "
+            f"{largest} has {_gigabytes(totals[largest])} in all. {_way_out(job)}"
+        )
+    free = _sizes(session, "memory_free_bytes", now)
+    if free and needed > max(free.values()) and not _is_any_running(session):
+        worker = max(free, key=lambda name: free[name])
+        return (
+            f"waits for memory: by the plan it takes {_gigabytes(needed)}; "
+            f"{worker} has {_gigabytes(free[worker])} to spare"
+        )
     return None
+
+
+def _way_out(job: Job) -> str:
+    change = (job.plan or {}).get("change")
+    if change is None:
+        return "No change makes it fit: take a smaller model, or add a larger worker."
+    return (
+        f"It fits with {change['text']}; or set resources.memory, and the split is found in the run"
+    )
+
+
+def _is_any_running(session: Session) -> bool:
+    running = select(Job.id).where(Job.status == JobStatus.RUNNING).limit(1)
+    return session.scalar(running) is not None
 
 
 def _sizes(session: Session, fact: str, now: datetime) -> dict[str, int]:

@@ -12,6 +12,7 @@ from core.settings import Settings
 from worker.child.sandbox import landlock_version
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+CGROUP = Path("/sys/fs/cgroup")
 REPORTED_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets")
 
 
@@ -27,6 +28,37 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or what this container may hold of it."""
+    limit = _cgroup("memory.max")
+    total = int(psutil.virtual_memory().total)
+    return total if limit is None else min(total, limit)
+
+
+def free_memory_bytes(settings: Settings) -> int | None:
+    """Memory that a training could still take here; None where it takes a device's memory."""
+    if training_device(settings) != "cpu":
+        return None
+    free = int(psutil.virtual_memory().available)
+    limit, held = _cgroup("memory.max"), _cgroup("memory.current")
+    if limit is None or held is None:
+        return free
+    return min(free, limit - held + _cached_bytes())
+
+
+def _cgroup(name: str) -> int | None:
+    """A number of this process's control group, as a container sees it; None for no limit."""
+    path = CGROUP / name
+    text = path.read_text().strip() if path.exists() else "max"
+    return None if text == "max" else int(text)
+
+
+def _cached_bytes() -> int:
+    """Pages of files, which count as held and go when memory is wanted."""
+    lines = (CGROUP / "memory.stat").read_text().splitlines()
+    return int(dict(line.split() for line in lines)["inactive_file"])
 
 
 def oom_kills() -> int:
@@ -74,6 +106,6 @@ def machine_facts(settings: Settings) -> dict[str, Any]:
         "cpus": usable_cpus(),
         "is_sandboxed": is_sandboxed(settings),
         "bf16": has_bfloat16(settings),
-        "memory_bytes": psutil.virtual_memory().total,
+        "memory_bytes": memory_bytes(),
         "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
     }

@@ -5,6 +5,7 @@ import random
 import socket
 import threading
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,16 +13,18 @@ from sqlalchemy.orm import Session
 
 from core.db import Database, database_now
 from core.errors import StorageForbidden, Unavailable
+from core.failure import RetryPolicy
 from core.garbage import remove_garbage
 from core.models import Worker
 from core.queue import claim_job, rescue_jobs
+from core.room import Room, reserved_bytes
 from core.settings import Settings
 from core.storage import Storage, open_storage
 from core.waiting import count_claimable, resume_held_jobs
 from worker.disk import disk_facts, room_of
-from worker.machine import machine_facts
+from worker.machine import free_memory_bytes, machine_facts
 from worker.scratch import Scratch
-from worker.supervisor import Supervisor, retry_policy
+from worker.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ class Runtime:
         self.name = settings.worker_name or socket.gethostname()
         self._slots = threading.BoundedSemaphore(settings.worker_slots)
         self._leaving = threading.Event()
+        self._claiming = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._facts = machine_facts(settings)
         self._no_rescue_before = 0.0
@@ -81,14 +85,14 @@ class Runtime:
         self._database.close()
 
     def _run_next(self) -> bool:
-        room = room_of(self._settings, self._storage)
-        with self._database.write() as session:
+        # One at a time, so that two jobs are not given the same memory.
+        with self._claiming, self._database.write() as session:
             claimed = claim_job(
                 session,
                 worker=self.name,
                 now=database_now(session),
                 lease_seconds=self._settings.lease_seconds,
-                room=room,
+                room=self._room(session),
             )
         if claimed is None:
             return False
@@ -131,16 +135,16 @@ class Runtime:
             self._leaving.wait(self._settings.poll_seconds * random.uniform(0.8, 1.2))
 
     def _look(self) -> None:
-        room = room_of(self._settings, self._storage)
         began = time.monotonic()
         with self._database.write() as session:
             now = database_now(session)
             if time.monotonic() - began > self._settings.lease_seconds / 3:
                 self._put_off_rescue()
+            room = self._room(session)
             resume_held_jobs(session, now=now, room=room)
             rescued = self._rescue(session, now)
             waiting = count_claimable(session, now=now, room=room)
-            self._report(session)
+            self._report(session, room)
         if rescued:
             logger.warning("rescued %d jobs of workers that died", rescued)
         for _ in range(min(waiting, self._settings.worker_slots)):
@@ -149,18 +153,28 @@ class Runtime:
     def _rescue(self, session: Session, now: datetime) -> int:
         if time.monotonic() < self._no_rescue_before:
             return 0
-        return rescue_jobs(session, now=now, policy=retry_policy(self._settings))
+        return rescue_jobs(session, now=now, policy=RetryPolicy.of(self._settings))
 
     def _put_off_rescue(self) -> None:
         """After an outage all leases are over; their healthy owners get the time to renew them."""
         self._no_rescue_before = time.monotonic() + self._settings.lease_seconds
 
-    def _report(self, session: Session) -> None:
+    def _room(self, session: Session) -> Room:
+        """What jobs may still take here: running ones are to grow to what was planned."""
+        room, free = room_of(self._settings, self._storage), free_memory_bytes(self._settings)
+        if free is None:
+            return room
+        planned = self._facts["memory_bytes"] - reserved_bytes(session, worker=self.name)
+        return replace(room, memory_bytes=max(0, min(free, planned)))
+
+    def _report(self, session: Session, room: Room) -> None:
         row = Worker(
             name=self.name,
             heartbeat_at=database_now(session),
             slots=self._settings.worker_slots,
-            facts=self._facts | disk_facts(self._settings, self._storage),
+            facts=self._facts
+            | disk_facts(self._settings, self._storage)
+            | {"memory_free_bytes": room.memory_bytes},
         )
         session.merge(row)
 

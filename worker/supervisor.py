@@ -28,12 +28,14 @@ from core.settings import Settings
 from core.states import EventKind, FailureReason, Level
 from core.storage import Storage
 from worker import verdict
+from worker.advice import with_advice
 from worker.disk import DiskWatch
 from worker.forkserver import ChildHandle, start_child
 from worker.inputs import InputError, Inputs, Interrupted
 from worker.lease import LeaseKeeper
 from worker.machine import (
     is_sandboxed,
+    memory_bytes,
     oom_kills,
     resident_bytes,
     training_device,
@@ -112,6 +114,7 @@ class Supervisor:
         self._inputs = Inputs(
             settings, database, storage, lease, check=self._check, on_log=self._relay.log
         )
+        self._order: dict[str, Any] = {}
         self._child: ChildHandle | None = None
         self._asked_to_stop = False
         self._is_stalled = False
@@ -167,6 +170,7 @@ class Supervisor:
                 }
 
     def _train(self, order: dict[str, Any]) -> None:
+        self._order = order
         self._child = start_child(order)
         self._follow(self._child)
         if self._wishes.is_stop_at_once or (self._asked_to_stop and self._relay.ending is None):
@@ -291,6 +295,13 @@ class Supervisor:
         )
 
     def _judge(self, ending: dict[str, Any] | None) -> Failure:
+        failure = self._see_why(ending)
+        if failure.reason is not FailureReason.OUT_OF_MEMORY:
+            return failure
+        limit = (self._job.spec.get("resources") or {}).get("memory")
+        return with_advice(failure, self._order, limit or memory_bytes())
+
+    def _see_why(self, ending: dict[str, Any] | None) -> Failure:
         assert self._child is not None
         traces = verdict.Traces(
             exit_code=self._child.process.exitcode,
@@ -336,7 +347,7 @@ class Supervisor:
         )
         self._recorder.add(event)
         self._settle()
-        policy = retry_policy(self._settings)
+        policy = RetryPolicy.of(self._settings)
         self._persist(
             lambda session, now: fail_attempt(session, self._lease, failure, now=now, policy=policy)
         )
@@ -383,11 +394,3 @@ class Supervisor:
         self._recorder.close()
         self._publisher.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-def retry_policy(settings: Settings) -> RetryPolicy:
-    """How the queue starts failed jobs again, by the settings."""
-    return RetryPolicy(
-        max_lost_attempts=settings.max_lost_attempts,
-        backoff_seconds=settings.retry_backoff_seconds,
-    )

@@ -52,9 +52,12 @@ def smallest_change(
 
 def advice(facts: ModelFacts, settings: TrainSettings, limit_bytes: int) -> dict[str, Any]:
     """Numbers for a job that found no room: what it needs, what there is, what would fit."""
-    change = smallest_change(facts, settings, limit_bytes)
+    predicted = predict_peak(facts, settings).total
+    # It has shown that it takes more than the limit, whatever was predicted.
+    correction = max(1.0, limit_bytes / predicted)
+    change = smallest_change(facts, settings, limit_bytes, correction)
     return {
-        "needed_bytes": round(peak_with_margin(facts, settings)),
+        "needed_bytes": round(peak_with_margin(facts, settings, correction)),
         "limit_bytes": limit_bytes,
         "change": change.body if change else None,
         "text": change.text if change else None,

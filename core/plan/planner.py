@@ -305,6 +305,14 @@ class _Planner:
         reason = f"needs {needed} of {there}; it fits with {change.text}"
         return verdict | {"verdict": "fits_with_change", "change": change.body, "reason": reason}
 
+    def _change(self, taken: Option) -> dict[str, Any] | None:
+        """What to change in the body when it does not fit, so that it does somewhere."""
+        rooms = [room for room in map(self._room, self._workers) if room is not None]
+        if not rooms or taken.needed_bytes <= max(rooms):
+            return None
+        change = smallest_change(self._facts, taken.settings, max(rooms), self._experience.memory)
+        return {"text": change.text, "body": change.body} if change else None
+
     def _checkpoint_bytes(self) -> int:
         """Of one checkpoint: weights and the optimizer's state."""
         trained = trained_parameters(self._facts, self._settings)
@@ -335,6 +343,10 @@ class _Planner:
                 "raw_memory_bytes": taken.raw_memory_bytes,
                 "raw_seconds_per_step": taken.raw_seconds_per_step,
                 "needed_bytes": round(taken.needed_bytes),
+                "memory_bytes": min(
+                    taken.peak_memory_bytes, self._request.memory_bytes or taken.peak_memory_bytes
+                ),
+                "change": self._change(taken),
             }
         )
 

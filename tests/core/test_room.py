@@ -11,7 +11,7 @@ from core.failure import Failure
 from core.jobs import pause_job, resume_job
 from core.models import Job, Worker
 from core.queue import claim_job, fail_attempt, stop_attempt
-from core.room import Hold, Room, check_fits_ever
+from core.room import Hold, Room, check_fits_ever, reserved_bytes
 from core.states import FailureReason, JobStatus, Outcome
 from core.waiting import count_claimable, queue_place, resume_held_jobs
 from tests.factories import NOW, POLICY, later, make_attempt, make_job
@@ -218,3 +218,70 @@ def test_a_cancel_goes_before_a_pause_for_room(session: Session) -> None:
     stop_attempt(session, lease, Outcome.PAUSED, now=NOW, hold=Hold("full"))
 
     assert (job.status, job.pause_reason) == (JobStatus.CANCELLED, None)
+
+
+GB = 10**9
+
+
+def make_large(session: Session, needed: int = 5 * GB, **plan: Any) -> Job:
+    """A queued job that takes so much memory by its plan."""
+    job = make_job(session)
+    job.plan, job.memory_bytes = PLAN | plan, needed
+    session.flush()
+    return job
+
+
+def test_a_worker_takes_what_has_room_in_its_memory(session: Session) -> None:
+    make_large(session)
+    small = make_large(session, GB)
+
+    job, _ = claim(session, Room(None, None, 2 * GB))
+
+    assert job.id == small.id
+    assert claim(session, Room(None, None, 5 * GB - 1)) is None
+    assert claim(session, Room(None, None, 5 * GB)) is not None
+
+
+def test_the_memory_of_running_jobs_is_spoken_for(session: Session) -> None:
+    make_large(session)
+    make_large(session, 2 * GB)
+    claim(session, ROOMY)
+    claim(session, ROOMY)
+
+    assert reserved_bytes(session, worker="w") == 7 * GB
+    assert reserved_bytes(session, worker="other") == 0
+
+
+def test_a_job_that_fits_nowhere_says_so_and_what_would(session: Session) -> None:
+    job = make_large(session, change={"text": "micro-batch 1 x accumulation 8", "body": {}})
+    make_worker(session, "small", memory_bytes=2 * GB, memory_free_bytes=2 * GB)
+    make_worker(session, "large", memory_bytes=4 * GB, memory_free_bytes=4 * GB)
+
+    assert queue_place(session, job, now=NOW) == (
+        0,
+        "fits on no worker: by the plan it takes 5.00 GB of memory, and large has 4.00 GB in all. "
+        "It fits with micro-batch 1 x accumulation 8; or set resources.memory, and the split is "
+        "found in the run",
+    )
+
+
+def test_a_job_waits_for_memory_that_others_hold(session: Session) -> None:
+    job = make_large(session)
+    make_worker(session, "w", memory_bytes=8 * GB, memory_free_bytes=3 * GB)
+
+    assert queue_place(session, job, now=NOW) == (
+        0,
+        "waits for memory: by the plan it takes 5.00 GB; w has 3.00 GB to spare",
+    )
+
+
+def test_memory_that_a_running_job_holds_is_no_lack(session: Session) -> None:
+    make_large(session)
+    claim(session, ROOMY)
+    job = make_large(session)
+    make_worker(session, "w", memory_bytes=8 * GB, memory_free_bytes=3 * GB)
+
+    place = queue_place(session, job, now=NOW)
+
+    assert place is not None
+    assert "waits for a free worker" in place[1]

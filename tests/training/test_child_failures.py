@@ -241,6 +241,8 @@ def test_an_argument_that_the_trainer_refuses(make_order: OrderFactory, name: st
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out_of_memory"),
+        (RuntimeError("unable to mmap 9 bytes: Cannot allocate memory (12)"), "out_of_memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
         (InvalidTemplate("line 1: no"), "invalid_template"),

@@ -34,6 +34,7 @@ from worker.runtime import Runtime
 pytestmark = pytest.mark.training
 
 LIMIT_BYTES = 700 * 1024**2
+LEAST_LIMIT = 64 * 1024**2
 """Less than the largest micro-batch needs, more than the interpreter and its libraries."""
 SLOW = {"max_steps": 400, "save_steps": 5}
 """Long enough that a test can do something to it while it runs."""
@@ -546,6 +547,33 @@ def test_a_job_that_does_not_fit_trains_the_same_thing_in_smaller_pieces(bench: 
     assert batch * job.training["gradient_accumulation_steps"] == 64
     assert any("the effective batch stays 64" in event.message for event in bench.events(tight.id))
     assert bench.losses(tight.id) == pytest.approx(bench.losses(roomy.id), abs=1e-5)
+
+
+def test_a_job_for_which_nothing_is_small_enough_is_told_what_would_be(bench: Bench) -> None:
+    training = {
+        "max_steps": 3,
+        "per_device_train_batch_size": 1,
+        "activation_checkpointing": True,
+        "max_length": 128,
+    }
+    job = bench.submit(
+        model="local/tiny-llama", training=training, resources={"memory": LEAST_LIMIT}
+    )
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    job = bench.job(job.id)
+    assert job.error is not None
+    assert job.error["code"] == "out_of_memory"
+    assert "There is room for" in job.error["suggestion"]
+    with bench.database.read() as session:
+        attempt = session.get_one(Attempt, (job.id, 1))
+    assert attempt.error is not None
+    told = attempt.error["evidence"]["advice"]
+    assert told["limit_bytes"] == LEAST_LIMIT
+    assert told["needed_bytes"] > told["limit_bytes"]
 
 
 def test_any_split_of_the_effective_batch_gives_the_same_curve(bench: Bench) -> None:

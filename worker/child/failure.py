@@ -1,5 +1,6 @@
 """Turns what went wrong in a child into a stable code and a message in the user's words."""
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,13 @@ from core.errors import InvalidTemplate
 from core.full import is_full
 from worker.child.order import Order
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "can't start new thread",
+)
 """What the allocators of CUDA and of the CPU say; they raise a plain RuntimeError."""
 
 
@@ -84,6 +91,8 @@ def _understood(error: BaseException) -> Failure | None:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError) and any(
         text in str(error).lower() for text in OUT_OF_MEMORY

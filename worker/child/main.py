@@ -81,6 +81,8 @@ class Child:
     def _train(self) -> tuple[int, int]:
         """The step that was reached, and the one that was to be."""
         order = self._order
+        if order.memory_bytes is not None:
+            limit_memory(order.memory_bytes, order.device)
         if order.resume_from is not None:
             check_resumable(order.resume_from)
         self._trainer = trainer = build_trainer(
@@ -181,8 +183,6 @@ def _settle_in(order: Order) -> None:
     torch.set_num_threads(order.threads)
     # The tokenizers library counts cores by itself, when it is first used.
     os.environ["RAYON_NUM_THREADS"] = str(order.threads)
-    if order.memory_bytes is not None:
-        limit_memory(order.memory_bytes, order.device)
     if order.is_sandboxed and order.training.get("dataloader_num_workers"):
         _place_sockets()
     temporary = order.scratch / "tmp"
