@@ -75,10 +75,16 @@ def training_children() -> list[psutil.Process]:
 
     What other tests left dead and nobody waited for is no child any more.
     """
-    found = psutil.Process().children(recursive=True)
-    alive = [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
-    alone = [child for child in alive if os.getsid(child.pid) == child.pid]
-    return [child for child in alone if child.name() not in SHARED]
+    return [child for child in psutil.Process().children(recursive=True) if _is_training(child)]
+
+
+def _is_training(process: psutil.Process) -> bool:
+    try:
+        is_alone = os.getsid(process.pid) == process.pid
+        is_alive = process.status() != psutil.STATUS_ZOMBIE
+        return is_alone and is_alive and process.name() not in SHARED
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 def outcomes(bench: Bench, job_id: str) -> list[Outcome | None]:
@@ -162,7 +168,7 @@ def test_what_was_learned_can_be_trained_on(bench: Bench) -> None:
 
 @pytest.mark.parametrize("peft", [None, {"r": 4, "lora_dropout": 0.1}])
 def test_a_killed_child_goes_on_as_if_nothing_had_happened(bench: Bench, peft) -> None:
-    training = {"max_steps": 60, "save_steps": 5}
+    training = {"max_steps": 120, "save_steps": 10}
     calm = bench.submit(training=training, peft=peft)
     runtime = bench.runtime()
     runtime.work()
@@ -390,7 +396,7 @@ def test_what_the_user_caused_fails_once_with_its_code(
 
 def test_a_child_that_hangs_is_seen_and_the_job_goes_on(bench: Bench) -> None:
     """Where it hung is the end of its log."""
-    training = {"max_steps": 40, "save_steps": 5}
+    training = {"max_steps": 120, "save_steps": 10}
     bench.settings = bench.settings.model_copy(update={"stall_seconds": 1.0})
     job = bench.submit(training=training)
 
