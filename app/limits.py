@@ -1,13 +1,14 @@
-"""How many requests a key may send: a bucket for each, in the memory of this process."""
+"""How many requests a key may send, and hold open: counted in the memory of this process."""
 
 import math
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from starlette.datastructures import MutableHeaders
+from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.caller import Caller
@@ -15,6 +16,9 @@ from app.problems import problem
 from core.errors import RateLimited
 
 LIMITED = "/v1/"
+MAX_STREAMS = 1_000
+"""Of all keys together, at this process."""
+STREAM_RETRY_SECONDS = 5
 MAX_KEYS = 10_000
 """Buckets in memory; whoever was silent for longest loses theirs."""
 
@@ -71,6 +75,61 @@ class Buckets:
             (self._limit - level) / self._rate,
             max(0.0, 1 - level) / self._rate,
         )
+
+
+class Places:
+    """So many streams at the same time for each reader. Belongs to the event loop."""
+
+    def __init__(self, each: int, together: int = MAX_STREAMS):
+        self.each = each
+        self._together = together
+        self._taken: Counter[Hashable] = Counter()
+
+    def take(self, who: Hashable) -> bool:
+        """Take a place if there is one."""
+        if self._taken[who] >= self.each or self._taken.total() >= self._together:
+            return False
+        self._taken[who] += 1
+        return True
+
+    def give_back(self, who: Hashable) -> None:
+        """Leave a place that was taken."""
+        self._taken[who] -= 1
+        if not self._taken[who]:
+            del self._taken[who]
+
+
+class LimitedStream(StreamingResponse):
+    """A stream that holds a place while it is sent, or 429 when there is none."""
+
+    def __init__(
+        self,
+        content: AsyncIterator[bytes],
+        *,
+        places: Places,
+        who: Hashable,
+        media_type: str,
+        headers: Mapping[str, str],
+    ):
+        super().__init__(content, media_type=media_type, headers=headers)
+        self._places, self._who = places, who
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream, or refuse it."""
+        if not self._places.take(self._who):
+            refusal = problem(
+                RateLimited(
+                    f"This key may hold {self._places.each:,} streams open, and this server "
+                    f"{MAX_STREAMS:,}. Close one, or ask for pages of events instead."
+                )
+            )
+            refusal.headers["retry-after"] = str(STREAM_RETRY_SECONDS)
+            await refusal(scope, receive, send)
+            return
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._places.give_back(self._who)
 
 
 class RateLimitMiddleware:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from app.caller import Caller, CallerDatabase
+from app.limits import Places
 from app.stream import Hub
 from core.db import Database
 from core.doorbell import Doorbell
@@ -30,6 +31,7 @@ class Services:
     hashes: HashIndex
     facts: FactsReader
     egress: Egress
+    places: Places
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -48,7 +50,8 @@ class Services:
             settings.model_roots, hf_endpoint=settings.hf_endpoint, hf_token=settings.hf_token
         )
         egress = Egress(settings.egress_allow)
-        return cls(settings, database, storage, doorbell, Hub(database), hashes, facts, egress)
+        hub, places = Hub(database), Places(settings.max_streams_per_key)
+        return cls(settings, database, storage, doorbell, hub, hashes, facts, egress, places)
 
     def close(self) -> None:
         """Close everything."""

@@ -171,6 +171,12 @@ class Settings(BaseSettings):
         default=30_000,
         ge=0,
     )
+    max_streams_per_key: int = _env(
+        "MAX_STREAMS_PER_KEY",
+        "Live streams that each key may hold open at each API process.",
+        default=100,
+        ge=1,
+    )
     egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = _env(
         "EGRESS_ALLOW",
         "Networks that are not public and that webhooks and fetches may reach, `,` between them.",

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from core.arguments import check_peft, check_quantization, check_training
 from core.base_model import parse_model, pin_model
 from core.dataset import FileReport, check_mask, check_usable
-from core.dataset.chat import ChatTemplate
+from core.dataset.chat_check import check_chat_template
 from core.db import database_now, project_of
 from core.errors import (
     Invalid,
@@ -63,6 +63,13 @@ def resolve_spec(
         warnings=(*warnings, *decision.warnings),
         plan=decision.taken,
     )
+
+
+def prepare(spec: JobSpec, reader: FactsReader) -> None:
+    """What takes too long for a transaction: the template's trial, and what the Hub knows."""
+    if spec.chat_template is not None:
+        check_chat_template(spec.chat_template)
+    fetch_facts(spec, reader)
 
 
 def fetch_facts(spec: JobSpec, reader: FactsReader) -> None:
@@ -233,8 +240,6 @@ def _check_data(
     """The training file, after a look at what both files hold; None for a Hub dataset."""
     found: dict[str, File] = {}
     template = compile_template(spec.template) if spec.template is not None else None
-    if spec.chat_template is not None:
-        ChatTemplate(spec.chat_template, {})
     text_field = training.get("dataset_text_field")
     for param in ("training_file", "validation_file"):
         file_id = getattr(spec, param)

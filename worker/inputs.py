@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from core.arguments import CheckedArguments, check_peft, check_quantization
 from core.base_model import find_model_checkpoint, local_folder, parse_model
 from core.checkpoints import STATE_FILES, Part, entries, mark_corrupt
 from core.db import Database, database_now
@@ -95,8 +96,8 @@ class Inputs:
             "chat_template": job.spec.get("chat_template"),
             "max_masked_fraction": job.spec.get("max_masked_fraction"),
             "training": job.training,
-            "peft": job.spec.get("peft"),
-            "quantization": job.spec.get("quantization"),
+            "peft": _checked(check_peft, job.spec.get("peft")),
+            "quantization": _checked(check_quantization, job.spec.get("quantization")),
             "memory_bytes": (job.spec.get("resources") or {}).get("memory"),
             "sample_prompts": job.spec.get("sample_prompts", []),
             "scratch": str(scratch),
@@ -327,3 +328,10 @@ def _hub_environment(settings: Settings, folder: Path) -> dict[str, str]:
     if settings.hf_token:
         kept["HF_TOKEN"] = settings.hf_token
     return kept
+
+
+def _checked(
+    check: Callable[[dict[str, Any]], CheckedArguments], given: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """What reaches the library: without what a request only repeats."""
+    return None if given is None else check(given).values

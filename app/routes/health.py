@@ -10,8 +10,8 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-def is_alive() -> dict[str, str]:
-    """Whether the process answers."""
+async def is_alive() -> dict[str, str]:
+    """Whether the process answers, however busy its threads are."""
     return {"status": "ok"}
 
 

@@ -22,7 +22,7 @@ from core.jobs import (
 )
 from core.models import Job
 from core.spec import JobSpec, RetryBody, parse_spec, retry_changes
-from core.submission import fetch_facts, resolve_spec, retry_spec
+from core.submission import prepare, resolve_spec, retry_spec
 from core.waiting import queue_place
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
@@ -53,7 +53,7 @@ def create_job(services: ServicesDep, body: JsonObject, once: OnceDep) -> JobObj
     def create(session: Session) -> JobObject:
         return _submit(session, services, spec)
 
-    return once.answer(JobObject, create, before=lambda: fetch_facts(spec, services.facts))
+    return once.answer(JobObject, create, before=lambda: prepare(spec, services.facts))
 
 
 @router.get("")

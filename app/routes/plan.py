@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from app.body import JsonObject
 from app.services import ReadSession, ServicesDep
+from core.dataset.chat_check import check_chat_template
 from core.plan.experience import accuracy
 from core.spec import JobSpec, parse_spec
 from core.submission import plan_spec
@@ -24,7 +25,9 @@ _BODY = {
 def make_plan(session: ReadSession, services: ServicesDep, body: JsonObject) -> dict[str, Any]:
     """Plan a job without creating it: memory by term, steps, time, disk, and each worker's word."""
     spec = parse_spec(body)
-    # Before the first query: a transaction is not held open while the Hub is asked.
+    # Before the first query: a transaction is not held open meanwhile.
+    if spec.chat_template is not None:
+        check_chat_template(spec.chat_template)
     services.facts.prefetch(spec.model)
     return plan_spec(
         session, spec, model_roots=services.settings.model_roots, reader=services.facts

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -10,7 +10,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.caller import CallerDatabase
+from app.caller import Caller, CallerDatabase
+from app.limits import LimitedStream
 from app.schemas import EventObject, Page
 from app.services import DatabaseDep, ReadSession, Services, ServicesDep
 from core.db import Database
@@ -43,7 +44,9 @@ async def get_events(
 ) -> Any:
     """The newest events first; live from `Last-Event-ID` on with `Accept: text/event-stream`."""
     if "text/event-stream" in request.headers.get("accept", ""):
-        return await _stream(services, database, job_id, last_event_id or after)
+        caller: Caller = request.state.caller
+        who = (caller.project_id, caller.key_id)
+        return await _stream(services, database, job_id, last_event_id or after, who)
     return await run_in_threadpool(_page, database, job_id, after, limit, kind)
 
 
@@ -88,14 +91,16 @@ def get_metrics(
 
 
 async def _stream(
-    services: Services, database: CallerDatabase, job_id: str, last: str | None
+    services: Services, database: CallerDatabase, job_id: str, last: str | None, who: Hashable
 ) -> Response:
     job = await run_in_threadpool(_find, database, job_id)
     seq = _parse_cursor(job_id, last) if last else 0
     if job.status.is_terminal and seq >= job.event_seq:
         return Response(status_code=204)
-    return StreamingResponse(
+    return LimitedStream(
         services.hub.stream(job_id, after_seq=seq),
+        places=services.places,
+        who=who,
         media_type="text/event-stream",
         headers=STREAM_HEADERS,
     )

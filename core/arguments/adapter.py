@@ -70,7 +70,10 @@ _LORA_REST = joined(
     ),
 )
 
-PEFT = Policy(rules=joined(_LORA_USER, _LORA_REST))
+PEFT = Policy(
+    rules=joined(_LORA_USER, _LORA_REST),
+    set_anyway={"peft_type": "LORA", "task_type": "CAUSAL_LM"},
+)
 
 QUANTIZATION = Policy(
     rules={

@@ -55,6 +55,9 @@ def _check(kind: Kind, given: Mapping[str, object]) -> CheckedArguments:
     policy = POLICIES[kind]
     for written, value in given.items():
         name = policy.old_names.get(written, written)
+        if _is_set_anyway(kind, name, value):
+            warnings.append(f'"{written}" is {shown(value)} here anyway; leave it out.')
+            continue
         field = _field(kind, written, name)
         checked = _check_named(f"{kind}.{written}", value, field)
         if name != written:
@@ -67,6 +70,15 @@ def _check(kind: Kind, given: Mapping[str, object]) -> CheckedArguments:
             )
         values[name] = checked
     return CheckedArguments(values, tuple(warnings))
+
+
+def _is_set_anyway(kind: Kind, name: str, value: object) -> bool:
+    """Whether this only says what is so without being said, as exported settings often do."""
+    field = fields(kind).get(name)
+    if field is None or is_settable(field):
+        return False
+    ours = POLICIES[kind].set_anyway.get(name, field["default"])
+    return type(value) is type(ours) and value == ours
 
 
 def _field(kind: Kind, written: str, name: str) -> Field:

@@ -36,6 +36,9 @@ class Policy:
     """Two names of today for one thing: the name that the library prefers is on the right."""
     old_names: Mapping[str, str] = field(default_factory=dict)
     """Names of earlier releases, and what they are called today."""
+    set_anyway: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What the service gives to arguments that nobody sets, where that is not the default; null
+    where it depends."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """Names that are no argument of this class, and what to do instead, as a sentence."""
 

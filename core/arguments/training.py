@@ -228,6 +228,15 @@ TRAINING = Policy(
         "per_gpu_train_batch_size": "per_device_train_batch_size",
         "warmup_ratio": "warmup_steps",
     },
+    set_anyway={
+        "activation_checkpointing_kwargs": {"use_reentrant": False},
+        "dataloader_pin_memory": None,
+        "disable_tqdm": True,
+        "do_train": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "logging_nan_inf_filter": False,
+        "use_cpu": None,
+    },
     elsewhere={
         "eval_dataset": "Give validation_file, beside training.",
         "formatting_func": "Give a template, beside training.",
