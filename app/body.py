@@ -8,6 +8,8 @@ from fastapi import Depends, Request
 from core.errors import InvalidArgument
 
 MAX_DEPTH = 32
+MAX_VALUES = 20_000
+"""Names and values of a body; ten times what the largest sensible one has."""
 
 
 async def _optional_json_object(request: Request) -> dict[str, Any]:
@@ -32,10 +34,14 @@ async def json_object(request: Request) -> dict[str, Any]:
 def _check(body: dict[str, Any]) -> None:
     """Refuse what the database or a later pass over the body could not take."""
     level: list[Any] = [body]
+    seen = 0
     for _ in range(MAX_DEPTH):
         level = [child for value in level for child in _children(value)]
         if not level:
             return
+        seen += len(level)
+        if seen > MAX_VALUES:
+            raise InvalidArgument(f"The body has more than {MAX_VALUES:,} names and values.")
     raise InvalidArgument(f"The body is nested deeper than {MAX_DEPTH} levels.")
 
 

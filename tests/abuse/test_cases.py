@@ -224,13 +224,24 @@ def test_no_webhook_reaches_what_is_not_public(site: Site, url: str) -> None:
     _nothing_was_made(site)
 
 
-def test_ten_thousand_mistakes_are_answered_shortly(site: Site) -> None:
-    body = {"model": "local/tiny", "training": {f"mistake_{number}": 1 for number in range(10**4)}}
+def test_five_thousand_mistakes_are_answered_shortly(site: Site) -> None:
+    body = {"model": "local/tiny", "training": {f"mistake_{number}": 1 for number in range(5000)}}
 
     response = site.client.post(JOBS, json=body)
 
     problem_of(response, 400)
     assert len(response.content) < 10_000
+
+
+def test_a_body_of_too_many_values_is_refused_before_it_is_looked_at(site: Site) -> None:
+    for values in (
+        {"training": {f"k{number}": 1 for number in range(10_001)}},
+        {"a": [0] * 20_001},
+    ):
+        error = problem_of(site.client.post(JOBS, json={"model": "local/tiny", **values}), 400)
+
+        assert error["code"] == "invalid_argument"
+        assert error["message"] == "The body has more than 20,000 names and values."
 
 
 def test_a_hundred_thousand_keys_are_too_much(site: Site) -> None:
