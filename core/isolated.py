@@ -1,6 +1,6 @@
-"""Runs work on hostile input in a process of its own, with limits on time and memory.
+"""Runs work on hostile input in a process of its own: limits on time and memory, and walls.
 
-    answer = run_isolated("core.dataset.parquet_check", {...}, limits)
+    answer = run_isolated("core.dataset.parquet_check", {...}, limits, reads=[path])
 
 The module's `main` is `serve(work)`: it takes one JSON object on stdin and answers with another.
 """
@@ -10,13 +10,16 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
 
 from core.errors import Invalid, InvalidArgument, InvalidFile, InvalidTemplate, TuneyardError
+from core.sandbox import enter_sandbox, landlock_version
 
 MIB = 1024**2
 KEPT = ("PATH", "PYTHONPATH", "LANG", "VIRTUAL_ENV", "SYSTEMROOT")
@@ -43,21 +46,22 @@ class Exhausted(Exception):
         super().__init__(what)
 
 
-def run_isolated(module: str, request: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """The module's answer. Its errors are raised here; Exhausted when it went beyond its limits."""
-    envelope = orjson.dumps({"request": request, "limits": asdict(limits)})
-    command = [sys.executable, "-m", module]
-    try:
-        done = subprocess.run(
-            command,
-            input=envelope,
-            capture_output=True,
-            timeout=limits.seconds,
-            env=_environment(),
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Exhausted("time") from error
+def run_isolated(
+    module: str, request: dict[str, Any], limits: Limits, *, reads: Sequence[Path]
+) -> dict[str, Any]:
+    """The module's answer. Its errors are raised here; Exhausted when it went beyond its limits.
+
+    Where the kernel has walls, the process sees nothing but the paths that it reads and a
+    folder for its temporary files, and reaches no network.
+    """
+    with TemporaryDirectory(prefix="tuneyard-") as scratch:
+        envelope = {
+            "request": request,
+            "limits": asdict(limits),
+            "reads": [str(path.resolve()) for path in reads],
+            "scratch": scratch,
+        }
+        done = _run(module, envelope, limits)
     try:
         answer: dict[str, Any] = orjson.loads(done.stdout)
     except orjson.JSONDecodeError as error:
@@ -74,10 +78,28 @@ def run_isolated(module: str, request: dict[str, Any], limits: Limits) -> dict[s
     return result
 
 
+def _run(
+    module: str, envelope: dict[str, Any], limits: Limits
+) -> "subprocess.CompletedProcess[bytes]":
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", module],
+            input=orjson.dumps(envelope),
+            capture_output=True,
+            timeout=limits.seconds,
+            env=_environment() | {"TMPDIR": envelope["scratch"]},
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Exhausted("time") from error
+
+
 def serve(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Answer the one request that came on stdin."""
     envelope = orjson.loads(sys.stdin.buffer.read())
     _limit(Limits(**envelope["limits"]))
+    if landlock_version():
+        enter_sandbox(readable=map(Path, envelope["reads"]), writable=Path(envelope["scratch"]))
     try:
         answer: dict[str, Any] = {"result": work(envelope["request"])}
     except MemoryError:

@@ -73,9 +73,15 @@ def token_report(question: Question, storage: Storage) -> dict[str, Any]:
             "training": {name: value for name, value in spec.training.items() if value != "auto"},
         }
         try:
-            return run_isolated("core.dataset.token_check", request, LIMITS)
+            reads = [path, folder, *_linked(folder)]
+            return run_isolated("core.dataset.token_check", request, LIMITS, reads=reads)
         except Exhausted as error:
             raise TooLarge(f"Counting these tokens takes too much {error.what}.") from error
+
+
+def _linked(folder: Path) -> list[Path]:
+    """What the files of a folder really are: a cache of the Hub is full of links."""
+    return [file for file in folder.iterdir() if file.is_symlink()]
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 import psutil
 
 from core.errors import SettingsError
+from core.sandbox import landlock_version
 from core.settings import Settings
-from worker.child.sandbox import landlock_version
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 CGROUP = Path("/sys/fs/cgroup")

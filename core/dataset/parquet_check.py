@@ -19,7 +19,7 @@ def check_parquet(
     """The report of a file, read in another process."""
     try:
         request = {"path": str(path), "compression": compression}
-        answer = run_isolated("core.dataset.parquet_check", request, limits)
+        answer = run_isolated("core.dataset.parquet_check", request, limits, reads=[path])
     except Exhausted as error:
         checker = RowChecker()
         reason = f"the Parquet file takes too much {error.what} to read"

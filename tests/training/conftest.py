@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from core.sandbox import landlock_version
 from examples.tiny_model import make_tiny_model, write_chat, write_pydoc_text
-from worker.child.sandbox import landlock_version
 from worker.forkserver import child_environment, warm
 
 OrderFactory = Callable[..., dict[str, Any]]

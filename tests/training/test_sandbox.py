@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from core.errors import SettingsError
+from core.sandbox import landlock_version
 from core.settings import Settings
 from tests.conftest import missing
 from tests.training.conftest import OrderFactory
 from tests.training.running import run_child
-from worker.child.sandbox import landlock_version
 from worker.machine import is_sandboxed
 
 pytestmark = pytest.mark.training
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.training
 PROBE = """
 import json, os, signal, socket, sys
 from pathlib import Path
-from worker.child.sandbox import enter_sandbox
+from core.sandbox import enter_sandbox
 given = json.loads(sys.argv[1])
 enter_sandbox(readable=[Path(given["readable"])], writable=Path(given["writable"]))
 def attempt(act):

@@ -21,6 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging as transformers_logging
 
 from core.arguments import user_names
+from core.sandbox import enter_sandbox
 from worker.child.arguments import resolved_arguments
 from worker.child.build import build_trainer
 from worker.child.callback import JobCallback
@@ -30,7 +31,6 @@ from worker.child.link import SupervisorLink
 from worker.child.memory import limit_memory, peak_memory_bytes
 from worker.child.order import Order
 from worker.child.samples import SampleCallback
-from worker.child.sandbox import enter_sandbox
 from worker.child.trainer import JobTrainer
 
 PR_SET_PDEATHSIG = 1

@@ -1,4 +1,4 @@
-"""The walls around a training child: what it may read, where it may write, and no network.
+"""The walls around hostile work: what it may read, where it may write, and no network.
 
 Landlock is the kernel's own and needs no privilege (docs.kernel.org/userspace-api/landlock.html).
 It restricts the thread that asks and whatever it starts, for good.
@@ -31,7 +31,7 @@ FILES = ("/etc/ld.so.cache", "/etc/localtime", "/proc/cpuinfo", "/proc/meminfo",
 # Of the processes only the own one: the others' environments hold secrets.
 SYSTEM = (*map(Path, (*FOLDERS, *FILES, "/proc/sys", "/proc/driver")),)
 DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "nvidia*", "dri", "kfd")
-PACKAGES = Path(__file__).resolve().parents[2]
+PACKAGES = Path(__file__).resolve().parents[1]
 CODE = (PACKAGES / "core", PACKAGES / "worker")
 
 
