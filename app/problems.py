@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from core.errors import (
@@ -82,6 +83,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(TuneyardError, _on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_gone)
     app.add_exception_handler(OSError, _on_file_error)
     app.add_exception_handler(Exception, _on_bug)
 
@@ -158,6 +160,12 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         response.headers["allow"] = ", ".join(sorted(_allowed(request)))
     return response
+
+
+async def _on_gone(request: Request, _: Exception) -> Response:
+    """The client left in the middle of its body: nobody reads the answer."""
+    logger.info("%s %s: the client is gone", request.method, request.url.path)
+    return envelope(400, "The body ended before it was complete.", code="incomplete_body")
 
 
 async def _on_file_error(request: Request, error: Exception) -> Response:

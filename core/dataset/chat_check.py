@@ -24,7 +24,7 @@ def check_chat_template(source: str) -> None:
     if not _TURNS.acquire(timeout=TURN_SECONDS):
         raise Unavailable("Too many chat templates are being checked. Try again in a moment.")
     try:
-        run_isolated("core.dataset.chat_check", {"source": source}, LIMITS)
+        run_isolated("core.dataset.chat_check", {"source": source}, LIMITS, reads=[])
     except Exhausted as error:
         raise InvalidTemplate(
             f"the chat template takes too much {error.what}", param="chat_template"

@@ -115,3 +115,21 @@ def test_a_stream_outlives_an_outage_of_the_database(
     database.close()
 
     assert [*begun, *rest] == [1, 2, 3, 4]
+
+
+def test_a_client_that_leaves_in_its_body_is_no_error_of_the_server(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody reads the answer; the operator reads the log."""
+    host, port = url.removeprefix("http://").split(":")
+    head = f"POST {JOBS} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\n{{"
+    pause = threading.Event()
+    with caplog.at_level("INFO"), socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode())
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+        while "the client is gone" not in caplog.text:
+            pause.wait(0.01)
+
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
