@@ -20,6 +20,7 @@ FROM base AS api
 COPY core core
 COPY app app
 COPY --from=page /srv/tuneyard/app/page/vendor app/page/vendor
+COPY docs docs
 COPY cli cli
 COPY migrations migrations
 RUN pip install -c constraints.txt .

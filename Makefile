@@ -60,4 +60,4 @@ wheel: install ## build a wheel that has the page in it, into dist/
 	@$(PIP) wheel --no-deps -w dist .
 
 clean: ## remove what was installed and cached here
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info dist app/page/node_modules app/page/vendor
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info dist app/page/node_modules app/page/vendor app/page/guide

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app import problems
 from app.chores import Chores
+from app.guide import Guide
 from app.limits import RateLimitMiddleware
 from app.middleware import NulMiddleware, RequestIdMiddleware, TooLargeMiddleware
 from app.page_files import PageFiles
@@ -19,6 +20,7 @@ from app.routes import (
     catalog,
     checkpoints,
     files,
+    guide,
     health,
     hub,
     jobs,
@@ -84,6 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
     )
+    files_of_page = PageFiles.load()
     routers = (
         files.make_router(settings.max_upload_bytes),
         uploads.router,
@@ -98,7 +101,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         webhooks.router,
         health.router,
         hub.router,
-        page.make_router(PageFiles.load()),
+        guide.make_router(Guide.load(files_of_page.version)),
+        page.make_router(files_of_page),
     )
     for router in routers:
         app.include_router(router)

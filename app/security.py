@@ -23,7 +23,7 @@ from core.settings import Settings
 SESSION_PATH = "/session"
 COOKIE = "tuneyard_session"
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", *DOCUMENT_PATHS})
-_OF_THE_PAGE = re.compile(r"/static/.*|/jobs/[^/]+")
+_OF_THE_PAGE = re.compile(r"/static/.*|/jobs/[^/]+|/docs/guide(/.*)?")
 """The page's own files, which hold nothing of anybody; below a job there is what it learned."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _READS_BY_POST = re.compile(r"/v1/fine_tuning/(plan|tokens)|/hf/.*")

