@@ -16,6 +16,7 @@ FOLDERS = (HERE.parent / "docs", HERE / "page" / "guide")
 """In the repository and the image, and in the wheel, where `python -m app.vendor` puts them."""
 BASE = "/docs/guide"
 FIRST = "index"
+LEADING = (FIRST, "start")
 PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 MISSING = "The documentation was not packed with this server: `python -m app.vendor` copies it."
@@ -80,7 +81,7 @@ def _page(name: str, text: str, titles: Mapping[str, str], version: str) -> str:
 
 def _contents(current: str, titles: Mapping[str, str]) -> str:
     items = []
-    for name in sorted(titles, key=lambda name: (name != FIRST, "/" in name, titles[name])):
+    for name in sorted(titles, key=lambda name: (name not in LEADING, "/" in name, titles[name])):
         mark = ' aria-current="page"' if name == current else ""
         items.append(f'<li><a href="{BASE}/{name}"{mark}>{html.escape(titles[name])}</a></li>')
     return "".join(items)

@@ -1,4 +1,4 @@
-"""Following a job: one calm live line on a terminal, plain lines elsewhere."""
+"""Following a job: a calm live region on a terminal, plain lines elsewhere."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from cli.client import JOBS, Client
 from cli.errors import Exit, UserError
+from cli.live import Picture
 
 RECONNECT_SECONDS = 1.0
 
@@ -86,23 +86,12 @@ def _is_last(event: dict[str, Any]) -> bool:
 
 
 def _follow_live(client: Client, job_id: str, console: Console) -> None:
-    started: float | None = None
-    with Live(Text("waiting"), console=console, refresh_per_second=4) as live:
+    picture = Picture()
+    with Live(picture.render(), console=console, refresh_per_second=4) as live:
         for event in stream_events(client, job_id):
-            data = event["data"] or {}
-            if event["type"] == "metrics":
-                started = started or time.monotonic()
-                live.update(Text(_line(data, time.monotonic() - started)))
-            elif data.get("kind") != "log":
+            picture.see(event)
+            is_told = event["type"] != "metrics" and (event["data"] or {}).get("kind") != "log"
+            if is_told:
                 live.console.print(event["message"], markup=False, highlight=False)
+            live.update(picture.render())
     sys.stderr.flush()
-
-
-def _line(data: dict[str, Any], seconds: float) -> str:
-    step, total = data["step"], data["total_steps"]
-    parts = [f"● step {step}/{total}", f"{step / total:.0%}"]
-    parts += [f"{name} {data[name]:.4f}" for name in ("train_loss", "valid_loss") if name in data]
-    if step > 1 and seconds:
-        left = seconds / (step - 1) * (total - step)
-        parts.append(f"{int(left // 60)} m {int(left % 60)} s left")
-    return "  ".join(parts)

@@ -1,0 +1,74 @@
+"""The three lines of a job that trains."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cli.live import Picture, in_words
+
+
+def metrics(step: int, second: int, **values: float) -> dict[str, Any]:
+    data = {"step": step, "total_steps": 100, **values}
+    return {"type": "metrics", "created_at": second, "message": "", "data": data}
+
+
+def state(status: str) -> dict[str, Any]:
+    data = {"kind": "state", "status": status}
+    return {"type": "message", "created_at": 0, "message": "", "data": data}
+
+
+def shown(picture: Picture) -> str:
+    console = Console(width=80, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(picture.render())
+    return capture.get()
+
+
+def test_who_comes_late_is_told_the_right_time() -> None:
+    """All old events come at once; the times that they carry count, not when they came."""
+    picture = Picture()
+    picture.see(state("running"))
+    for step in range(1, 61):
+        picture.see(metrics(step, 1000 + 10 * step, train_loss=2.0))
+
+    assert picture.left() == 400
+    assert "6 m 40 s left" in shown(picture)
+
+
+def test_a_pause_is_no_pace() -> None:
+    picture = Picture()
+    picture.see(metrics(10, 100))
+    picture.see(state("running"))
+    picture.see(metrics(11, 9000))
+    picture.see(metrics(13, 9004))
+
+    assert picture.left() == 2 * (100 - 13)
+
+
+def test_it_shows_step_share_losses_and_evaluation() -> None:
+    picture = Picture()
+    picture.see(state("running"))
+    for step, loss in enumerate((4.0, 3.0, 2.0, 1.0), start=1):
+        picture.see(metrics(25 * step - 1, step, train_loss=loss))
+    picture.see(metrics(99, 9, valid_loss=1.5))
+
+    text = shown(picture)
+
+    assert "● running · step 99/100 · 99%" in text
+    assert "loss 1.0000 █▆▃▁" in text.splitlines()[2]
+    assert "eval 1.5000" in text
+
+
+def test_before_the_first_step_it_says_what_is_waited_for() -> None:
+    picture = Picture()
+    picture.see(state("queued"))
+
+    assert shown(picture).strip() == "○ queued"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (185, "3 m 5 s"), (7800, "2 h 10 m")]
+)
+def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
