@@ -99,7 +99,7 @@ class Client:
         raise AssertionError
 
     def job(self, name: str) -> Any:
-        """A job by its id, a unique prefix of it, or `@last`."""
+        """A job by its id, a unique prefix of it, its own suffix, or `@last`."""
         if name.startswith("ftjob-") and len(name) == len("ftjob-") + 24:
             return self.get(f"{JOBS}/{name}")
         jobs = self.get(JOBS, limit=100)["data"]
@@ -108,6 +108,7 @@ class Client:
         else:
             found = [job for job in jobs if job["id"].removeprefix("ftjob-").startswith(name)]
             found = found or [job for job in jobs if job["id"].startswith(name)]
+            found = found or [job for job in jobs if job["user_provided_suffix"] == name]
         if len(found) != 1:
             what = "No job" if not found else f"{len(found)} jobs"
             raise UserError(f"{what} by the name {name}.", "tuneyard list", code=Exit.NOT_FOUND)

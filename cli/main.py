@@ -15,8 +15,18 @@ import typer
 
 from cli.client import JOBS, PLAN, TERMINAL, Client
 from cli.errors import Exit, UserError
-from cli.nouns import call_api, checkpoints, doctor, files, models, workers
-from cli.output import put, put_rows, say
+from cli.nouns import (
+    AsJson,
+    JobName,
+    OnlyIds,
+    call_api,
+    checkpoints,
+    doctor,
+    files,
+    models,
+    workers,
+)
+from cli.output import job_row, put, put_rows, say
 from cli.planned import plan_text
 from cli.watch import follow, log_lines, stream_events
 
@@ -29,20 +39,14 @@ database = typer.Typer(no_args_is_help=True, help="The database of DATABASE_URL.
 app.add_typer(database, name="db")
 
 jobs = typer.Typer(no_args_is_help=True, help="Trainings.")
-for noun, group in (
-    ("jobs", jobs),
-    ("files", files),
-    ("checkpoints", checkpoints),
-    ("models", models),
-    ("workers", workers),
-):
+NOUNS = {"jobs": jobs, "files": files, "checkpoints": checkpoints, "models": models}
+for noun, group in (NOUNS | {"workers": workers}).items():
     app.add_typer(group, name=noun)
 app.command("api")(call_api)
 app.command("doctor")(doctor)
 keys = typer.Typer(no_args_is_help=True, help="API keys, on the machine of the server.")
 app.add_typer(keys, name="keys")
 
-JobName = Annotated[str, typer.Argument(help="Job id, a unique prefix of it, or @last.")]
 ExampleFile = Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False)]
 TrainerSettings = Annotated[
     list[str] | None, typer.Option("--set", help="name=value of SFTConfig; may be repeated.")
@@ -51,9 +55,7 @@ LoraRank = Annotated[int | None, typer.Option(help="Train a LoRA adapter of this
 EffectiveBatch = Annotated[
     int | None, typer.Option(min=1, help="Rows of a step; the plan chooses how they are split.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="The API's own object.")]
 WAIT_SECONDS = 1.0
-MARKS = {"succeeded": "✓", "failed": "✕", "cancelled": "⊘", "running": "●", "paused": "❚❚"}
 
 
 def main() -> None:
@@ -160,19 +162,27 @@ def submit(
 
 
 @app.command("list")
-def list_jobs(limit: int = 20, as_json: AsJson = False) -> None:
+def list_jobs(
+    limit: int = 20,
+    status: Annotated[
+        str | None, typer.Option(help="Only those that are queued, running, …")
+    ] = None,
+    only_ids: OnlyIds = False,
+    as_json: AsJson = False,
+) -> None:
     """List the jobs, the newest first."""
     found = Client().get(JOBS, limit=limit)["data"]
     if not found:
         say("No jobs yet. Start one: tuneyard submit MODEL --file data.jsonl")
-    put_rows(found, as_json, map(_row, found))
+    found = [job for job in found if status in (None, job["status"])]
+    put_rows(found, as_json, map(job_row, found), only_ids=only_ids)
 
 
 @app.command()
 def show(job: JobName, as_json: AsJson = False) -> None:
     """Show a job."""
     found = Client().job(job)
-    lines = ["\t".join(_row(found))]
+    lines = ["\t".join(job_row(found))]
     if found["queue"]:
         lines.append(found["queue"]["reason"])
     if found["error"]:
@@ -202,11 +212,14 @@ def logs(
     job: JobName,
     is_following: Annotated[bool, typer.Option("--follow", "-f")] = False,
     tail: Annotated[int | None, typer.Option(min=1)] = None,
+    grep: Annotated[str, typer.Option(help="Only lines with this text.")] = "",
 ) -> None:
     """Print what the training has printed."""
     client = Client()
-    for line in log_lines(client, client.job(job)["id"], is_following=is_following, tail=tail):
-        sys.stdout.write(line)
+    job_id = client.job(job)["id"]
+    for text in log_lines(client, job_id, is_following=is_following, tail=tail, grep=grep):
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 @app.command()
@@ -340,14 +353,7 @@ def _checkpoint(client: Client, job_id: str, step: int | None) -> Any:
 def _act(name: str, action: str, as_json: bool, **query: Any) -> None:
     client = Client()
     job = client.post(f"{JOBS}/{client.job(name)['id']}/{action}", **query)
-    put(job, as_json, "\t".join(_row(job)))
-
-
-def _row(job: dict[str, Any]) -> list[str]:
-    progress = job["progress"]
-    done = f"{progress['fraction']:.0%}" if progress["fraction"] is not None else "-"
-    mark = MARKS.get(job["status"], "○")
-    return [job["id"], f"{mark} {job['status']}", done, job["model"]]
+    put(job, as_json, "\t".join(job_row(job)))
 
 
 def _body(

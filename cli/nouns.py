@@ -22,7 +22,8 @@ models = typer.Typer(no_args_is_help=True, help="What can be trained.")
 workers = typer.Typer(no_args_is_help=True, help="The machines that train.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="The API's own object.")]
-JobName = Annotated[str, typer.Argument(help="Job id, a unique prefix of it, or @last.")]
+OnlyIds = Annotated[bool, typer.Option("-q", "--quiet", help="Ids only, a line each.")]
+JobName = Annotated[str, typer.Argument(help="Job id, a prefix of it, its suffix, or @last.")]
 OnDisk = Annotated[Path, typer.Argument(exists=True, dir_okay=False)]
 LOW_BYTES = 5 * 1024**3
 
@@ -37,10 +38,11 @@ def upload(file: OnDisk, as_json: AsJson = False) -> None:
 
 
 @files.command("list")
-def list_files(as_json: AsJson = False) -> None:
+def list_files(only_ids: OnlyIds = False, as_json: AsJson = False) -> None:
     """List the files, the newest first."""
     found = Client().get("/v1/files")["data"]
-    put_rows(found, as_json, ([f["id"], f["purpose"], f["bytes"], f["filename"]] for f in found))
+    rows = ([f["id"], f["purpose"], f["bytes"], f["filename"]] for f in found)
+    put_rows(found, as_json, rows, only_ids=only_ids)
 
 
 @files.command("show")
@@ -107,10 +109,11 @@ def verify(
 
 
 @models.command("list")
-def list_models(as_json: AsJson = False) -> None:
+def list_models(only_ids: OnlyIds = False, as_json: AsJson = False) -> None:
     """List the models of this server: folders, and what jobs have trained."""
     found = Client().get("/v1/models")["data"]
-    put_rows(found, as_json, ([model["id"], model["owned_by"]] for model in found))
+    rows = ([model["id"], model["owned_by"]] for model in found)
+    put_rows(found, as_json, rows, only_ids=only_ids)
 
 
 @models.command("delete")

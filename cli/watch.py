@@ -32,17 +32,20 @@ def follow(client: Client, job_id: str) -> None:
 
 
 def log_lines(
-    client: Client, job_id: str, *, is_following: bool, tail: int | None
+    client: Client, job_id: str, *, is_following: bool, tail: int | None, grep: str
 ) -> Iterator[str]:
-    """What the training printed; with `is_following` until the job ends."""
+    """What the training printed, where it has this text; with `is_following` until the end."""
     if is_following:
         for event in stream_events(client, job_id):
-            if (event["data"] or {}).get("kind") == "log":
+            if (event["data"] or {}).get("kind") == "log" and grep in event["message"]:
                 yield f"{event['message']}\n"
         return
     query = f"?tail={tail}" if tail else ""
     with client.stream(f"{JOBS}/{job_id}/logs{query}") as response:
-        yield from response.iter_text()
+        if grep:
+            yield from (f"{line}\n" for line in response.iter_lines() if grep in line)
+        else:
+            yield from response.iter_text()
 
 
 def stream_events(client: Client, job_id: str) -> Iterator[dict[str, Any]]:
