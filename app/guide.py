@@ -5,6 +5,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,8 +41,9 @@ class Guide:
     pictures: Mapping[str, bytes]
 
     @classmethod
+    @cache
     def load(cls, version: str, folders: tuple[Path, ...] = FOLDERS) -> "Guide":
-        """Render all pages; `version` is that of the page's own files."""
+        """Render all pages, once; `version` is that of the page's own files."""
         folder = next((folder for folder in folders if folder.is_dir()), None)
         texts = dict(_texts(folder)) if folder is not None else {FIRST: f"# Guide\n\n{MISSING}\n"}
         titles = {name: _title(name, text) for name, text in texts.items()}

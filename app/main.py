@@ -12,7 +12,6 @@ from starlette.types import ASGIApp
 
 from app import problems
 from app.chores import Chores
-from app.guide import Guide
 from app.limits import RateLimitMiddleware
 from app.middleware import NulMiddleware, RequestIdMiddleware, TooLargeMiddleware
 from app.page_files import PageFiles
@@ -101,7 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         webhooks.router,
         health.router,
         hub.router,
-        guide.make_router(Guide.load(files_of_page.version)),
+        guide.make_router(files_of_page.version),
         page.make_router(files_of_page),
     )
     for router in routers:

@@ -8,8 +8,8 @@ from app.routes.page import DOCUMENT_HEADERS
 from core.errors import NotFound
 
 
-def make_router(guide: Guide) -> APIRouter:
-    """The routes of the guide; its pages never change while the server runs."""
+def make_router(version: str) -> APIRouter:
+    """The routes of the guide, whose pages are rendered when the first one is asked for."""
     router = APIRouter(include_in_schema=False)
 
     @router.get(BASE)
@@ -19,7 +19,8 @@ def make_router(guide: Guide) -> APIRouter:
 
     @router.get(BASE + "/{name:path}")
     def get_page(request: Request, name: str) -> Response:
-        """A page or a picture, by its name among those that were read at the start."""
+        """A page or a picture, by its name among those that were read."""
+        guide = Guide.load(version)
         if name in guide.pages:
             return Response(guide.pages[name], headers=DOCUMENT_HEADERS, media_type="text/html")
         if name in guide.pictures:

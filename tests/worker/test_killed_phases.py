@@ -24,7 +24,7 @@ Reached = Callable[[Bench, str], bool]
 
 
 def is_loading(bench: Bench, job_id: str) -> bool:
-    return bench.job(job_id).phase == "load" and bool(training_children())
+    return bench.job(job_id).phase != "train" and bool(training_children())
 
 
 def is_saving(bench: Bench, job_id: str) -> bool:
@@ -70,7 +70,7 @@ def submit_and_kill(bench: Bench, body: dict[str, Any], reached: Reached) -> Job
     for _ in range(TRIES):
         job = bench.submit(**body)
         with working(bench.runtime()) as thread:
-            while not reached(bench, job.id):
+            while thread.is_alive() and not reached(bench, job.id):
                 pause.wait(0.002)
             for child in training_children():
                 child.kill()
