@@ -97,15 +97,6 @@ def test_logs_print_text_and_end(service: Up, trained: str) -> None:
     assert calm.stdout == following.stdout
 
 
-def test_logs_print_only_lines_with_a_text(service: Up, trained: str) -> None:
-    lines = tuneyard(service, "logs", trained).stdout.splitlines()
-    text = lines[-1][:12]
-
-    for options in ([], ["--follow"]):
-        found = tuneyard(service, "logs", trained, "--grep", text, *options).stdout.splitlines()
-        assert found == [line for line in lines if text in line]
-
-
 def test_lists_print_ids_alone_for_other_commands(service: Up, trained: str) -> None:
     jobs = tuneyard(service, "list", "-q", "--status", "succeeded").stdout.splitlines()
     failed = tuneyard(service, "list", "-q", "--status", "paused").stdout.splitlines()
