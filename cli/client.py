@@ -103,15 +103,11 @@ class Client:
         if name.startswith("ftjob-") and len(name) == len("ftjob-") + 24:
             return self.get(f"{JOBS}/{name}")
         jobs = self.get(JOBS, limit=100)["data"]
-        if name == "@last":
-            found = jobs[:1]
-        else:
-            found = [job for job in jobs if job["id"].removeprefix("ftjob-").startswith(name)]
-            found = found or [job for job in jobs if job["id"].startswith(name)]
-            found = found or [job for job in jobs if job["user_provided_suffix"] == name]
+        found = _named(name, jobs)
         if len(found) != 1:
-            what = "No job" if not found else f"{len(found)} jobs"
-            raise UserError(f"{what} by the name {name}.", "tuneyard list", code=Exit.NOT_FOUND)
+            what = "No job has" if not found else f"{len(found)} jobs have"
+            hint = ", ".join(job["id"] for job in found[:5]) or "tuneyard list"
+            raise UserError(f"{what} the name {name!r}.", hint, code=Exit.NOT_FOUND)
         return self.get(f"{JOBS}/{found[0]['id']}")
 
     @contextmanager
@@ -176,6 +172,18 @@ def progress(what: str, size: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, TransferSpeedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(what, total=size)
         yield lambda count: bar.advance(task, count)
+
+
+def _named(name: str, jobs: list[Any]) -> list[Any]:
+    """The jobs that a name can mean; a suffix counts as much as the beginning of an id."""
+    if not name:
+        return []
+    if name == "@last":
+        return jobs[:1]
+    prefixes = (name, f"ftjob-{name}")
+    return [
+        job for job in jobs if job["user_provided_suffix"] == name or job["id"].startswith(prefixes)
+    ]
 
 
 def _sha256(path: Path) -> str:

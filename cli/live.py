@@ -35,6 +35,9 @@ class Picture:
             self.points.clear()
         if event["type"] != "metrics":
             return
+        if data["step"] < self.step:
+            # It went back to a checkpoint.
+            self.points.clear()
         self.step, self.total = data["step"], data["total_steps"]
         self.points.append((self.step, event["created_at"]))
         if "train_loss" in data:
@@ -46,6 +49,9 @@ class Picture:
         if len(self.points) < 2:
             return None
         (first, began), (last, ended) = self.points[0], self.points[-1]
+        if ended == began:
+            # Events tell whole seconds; less than one says nothing.
+            return None
         return (ended - began) / max(1, last - first) * (self.total - last)
 
     def render(self) -> RenderableType:

@@ -97,6 +97,24 @@ def test_logs_print_text_and_end(service: Up, trained: str) -> None:
     assert calm.stdout == following.stdout
 
 
+@pytest.mark.parametrize("name", ["", "no-such-job"])
+def test_a_name_that_means_no_job_touches_none(service: Up, trained: str, name: str) -> None:
+    """An empty variable in a script must not hit the only job that there is."""
+    done = tuneyard(service, "jobs", "delete", name)
+
+    assert done.returncode == Exit.NOT_FOUND
+    assert shown(service, trained)["status"] == "succeeded"
+
+
+def test_a_name_of_several_jobs_is_answered_with_their_ids(service: Up) -> None:
+    tuneyard(service, *SUBMIT, *sets(), "--watch")
+
+    done = tuneyard(service, "show", "ftjob-")
+
+    assert done.returncode == Exit.NOT_FOUND
+    assert done.stderr.splitlines()[-1].startswith("ftjob-")
+
+
 def test_lists_print_ids_alone_for_other_commands(service: Up, trained: str) -> None:
     jobs = tuneyard(service, "list", "-q", "--status", "succeeded").stdout.splitlines()
     failed = tuneyard(service, "list", "-q", "--status", "paused").stdout.splitlines()

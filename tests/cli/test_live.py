@@ -46,6 +46,20 @@ def test_a_pause_is_no_pace() -> None:
     assert picture.left() == 2 * (100 - 13)
 
 
+def test_steps_within_a_second_and_steps_back_tell_no_time() -> None:
+    picture = Picture()
+    picture.see(metrics(1, 100))
+    picture.see(metrics(2, 100))
+    assert picture.left() is None
+
+    picture.see(metrics(50, 600))
+    picture.see(metrics(40, 700))
+    assert picture.left() is None
+
+    picture.see(metrics(41, 702))
+    assert picture.left() == 2 * (100 - 41)
+
+
 def test_it_shows_step_share_losses_and_evaluation() -> None:
     picture = Picture()
     picture.see(state("running"))
