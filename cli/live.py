@@ -18,7 +18,7 @@ BAR_CELLS = 42
 class Picture:
     """Follows a job's events, the old ones too: they carry the time at which they happened."""
 
-    status: str = "queued"
+    state: str = "queued"
     step: int = 0
     total: int = 0
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=SPARKS))
@@ -30,7 +30,7 @@ class Picture:
         """Take one event."""
         data = event["data"] or {}
         if data.get("kind") == "state":
-            self.status = data.get("status", self.status)
+            self.state = data.get("status", self.state)
             # Time that passed between attempts trained nothing.
             self.points.clear()
         if event["type"] != "metrics":
@@ -57,9 +57,9 @@ class Picture:
     def render(self) -> RenderableType:
         """The lines."""
         if not self.step:
-            return Text(f"○ {self.status}")
+            return Text(f"○ {self.state}")
         left = self.left()
-        head = [f"● {self.status}", f"step {self.step:,}/{self.total:,}", f"{self.share():.0%}"]
+        head = [f"● {self.state}", f"step {self.step:,}/{self.total:,}", f"{self.share():.0%}"]
         head += [f"{in_words(left)} left"] if left is not None and self.step < self.total else []
         done = round(self.share() * BAR_CELLS)
         bar = Text.assemble(("━" * done, "bold"), ("─" * (BAR_CELLS - done), "dim"))
