@@ -17,6 +17,7 @@ from cli.embedded.broker import free_port
 from examples.tiny_model import make_tiny_model, write_pydoc_text
 
 TUNEYARD = str(Path(sys.executable).with_name("tuneyard"))
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-of-this-test-only"
 
 
@@ -70,8 +71,9 @@ class Up:
 
 
 def environment_of(home: Path, **more: str) -> dict[str, str]:
-    """An environment with nothing in it of the one that tests run in."""
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "POLL_SECONDS": "0.3", **more}
+    """An environment with nothing in it of the one that tests run in, but the code under test."""
+    own = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return own | {"POLL_SECONDS": "0.3", **more}
 
 
 def run(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

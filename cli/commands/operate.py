@@ -1,0 +1,65 @@
+"""What operators run: `up`, `db` and `keys`. Each becomes a program of the server."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+database = typer.Typer(no_args_is_help=True, help="The database of DATABASE_URL.")
+keys = typer.Typer(no_args_is_help=True, help="API keys, on the machine of the server.")
+
+
+def up(
+    home: Annotated[Path | None, typer.Option(help="Folder of everything that is kept.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+) -> None:
+    """Start the whole service on this machine; Ctrl-C stops it."""
+    _replace_by("cli.embedded", *_given(home=home, port=port, host=host))
+
+
+@database.command("upgrade")
+def db_upgrade(revision: str = "head") -> None:
+    """Apply the migrations that are missing."""
+    _replace_by("cli.database", "upgrade", revision)
+
+
+@database.command("downgrade")
+def db_downgrade(revision: str) -> None:
+    """Take migrations back down to a revision; `base` empties the database."""
+    _replace_by("cli.database", "downgrade", revision)
+
+
+@keys.command("create")
+def keys_create(
+    name: str,
+    scope: Annotated[str, typer.Option(help="read, write or admin.")] = "write",
+    project: Annotated[str | None, typer.Option(help="Made if it is not there yet.")] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="It ends after so many days.")] = None,
+) -> None:
+    """Make a key and print it, once. From the first key on nobody comes in without one."""
+    _replace_by("cli.keys", "create", name, *_given(scope=scope, project=project, days=days))
+
+
+@keys.command("list")
+def keys_list(project: str | None = None) -> None:
+    """List the keys of a project."""
+    _replace_by("cli.keys", "list", *_given(project=project))
+
+
+@keys.command("revoke")
+def keys_revoke(key: str, project: str | None = None) -> None:
+    """End a key, by its id."""
+    _replace_by("cli.keys", "revoke", key, *_given(project=project))
+
+
+def _given(**options: object) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]
+
+
+def _replace_by(module: str, *arguments: str) -> None:
+    """Become another program: the server's own code is not loaded into this one."""
+    # -P: a folder named `core` in the user's folder is not ours.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
