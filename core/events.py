@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import ColumnElement, Row, insert, select
 from sqlalchemy.orm import Session
 
 from core.models import Attempt, Event
@@ -80,23 +80,45 @@ def read_events(session: Session, job_id: str, *, after_seq: int, limit: int = 5
     return list(session.scalars(query.order_by(Event.seq).limit(limit)))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogPart:
+    """Which lines of a log are meant; null leaves nothing out."""
+
+    until_seq: int | None = None
+    attempt: int | None = None
+    since: datetime | None = None
+
+    def conditions(self) -> Iterator[ColumnElement[bool]]:
+        """On events."""
+        if self.until_seq is not None:
+            yield Event.seq <= self.until_seq
+        if self.attempt is not None:
+            yield Event.attempt == self.attempt
+        if self.since is not None:
+            yield Event.created_at >= self.since
+
+
+WHOLE = LogPart()
+
+
 def read_log(
-    session: Session, job_id: str, *, after_seq: int, limit: int, until_seq: int | None = None
+    session: Session, job_id: str, *, after_seq: int, limit: int, part: LogPart = WHOLE
 ) -> Sequence[Row[int, str]]:
-    """Number and text of the oldest lines of the log newer than `after_seq`, up to `until_seq`."""
+    """Number and text of the oldest lines of a part of the log that are newer than `after_seq`."""
     query = select(Event.seq, Event.message).where(
-        Event.job_id == job_id, Event.seq > after_seq, Event.kind == EventKind.LOG
+        Event.job_id == job_id,
+        Event.seq > after_seq,
+        Event.kind == EventKind.LOG,
+        *part.conditions(),
     )
-    if until_seq is not None:
-        query = query.where(Event.seq <= until_seq)
     return session.execute(query.order_by(Event.seq).limit(limit)).all()
 
 
-def seq_before_tail(session: Session, job_id: str, lines: int) -> int:
-    """The number to read after to get the last `lines` lines of the log; 0 when it has fewer."""
+def seq_before_tail(session: Session, job_id: str, lines: int, part: LogPart = WHOLE) -> int:
+    """The number to read after to get the last `lines` lines; 0 when there are fewer."""
     seq = session.scalar(
         select(Event.seq)
-        .where(Event.job_id == job_id, Event.kind == EventKind.LOG)
+        .where(Event.job_id == job_id, Event.kind == EventKind.LOG, *part.conditions())
         .order_by(Event.seq.desc())
         .offset(lines - 1)
         .limit(1)

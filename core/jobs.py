@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Text, cast, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Text, cast, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from core.db import after_commit, is_postgresql, project_of
@@ -101,22 +101,34 @@ def list_jobs(
     limit: int = 20,
     labels: dict[str, str] | None = None,
     is_unlabelled: bool = False,
+    statuses: Sequence[JobStatus] = (),
+    name: str | None = None,
     project_id: str | None = None,
 ) -> list[Job]:
     """The newest jobs first, older than the job `after`, having all of `labels` as metadata.
 
-    With `is_unlabelled`, only those that have no metadata.
+    With `is_unlabelled`, only those that have no metadata; with `statuses`, those in one of them;
+    with `name`, those whose suffix it is or whose id begins with it, its prefix left out or not.
     """
     project_id = project_id or project_of(session)
     query = select(Job).where(Job.project_id == project_id)
     if is_unlabelled:
         query = query.where(Job.labels.is_(None) | cast(Job.labels, Text).in_(["null", "{}"]))
+    if statuses:
+        query = query.where(Job.status.in_(statuses))
+    if name is not None:
+        query = query.where(_is_named(name))
     if after is not None:
         last = get_job(session, after, project_id=project_id, param="after")
         query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
     for key, value in (labels or {}).items():
         query = query.where(_has_label(session, key, value))
     return list(session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)))
+
+
+def _is_named(name: str) -> ColumnElement[bool]:
+    beginnings = [Job.id.startswith(text, autoescape=True) for text in (name, f"ftjob-{name}")]
+    return or_(Job.suffix == name, *beginnings)
 
 
 def _has_label(session: Session, key: str, value: str) -> ColumnElement[bool]:

@@ -22,6 +22,7 @@ from core.jobs import (
 )
 from core.models import Job
 from core.spec import JobSpec, RetryBody, parse_spec, retry_changes
+from core.states import JobStatus
 from core.submission import prepare, resolve_spec, retry_spec
 from core.waiting import queue_place
 
@@ -62,14 +63,21 @@ def get_jobs(
     session: ReadSession,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    status: Annotated[list[JobStatus] | None, Query(max_length=20)] = None,
+    name: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
 ) -> Page[JobObject]:
-    """List the jobs, the newest first; `metadata[key]=value` and `metadata=null` filter."""
+    """List the jobs, the newest first; `metadata[key]=value` and `metadata=null` filter.
+
+    So does `status`, which may be repeated, and `name`: a suffix, or the beginning of an id.
+    """
     jobs = list_jobs(
         session,
         after=after,
         limit=limit + 1,
         labels=_labels(request),
         is_unlabelled=request.query_params.get("metadata") == "null",
+        statuses=status or (),
+        name=name,
     )
     now = database_now(session)
     return Page.of([JobObject.of(job, now=now, queue=_place(session, job)) for job in jobs], limit)

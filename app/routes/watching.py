@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Hashable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -16,7 +17,7 @@ from app.schemas import EventObject, Page
 from app.services import DatabaseDep, ReadSession, Services, ServicesDep
 from core.db import Database
 from core.errors import InvalidArgument
-from core.events import list_events, read_log, read_metrics, seq_before_tail
+from core.events import LogPart, list_events, read_log, read_metrics, seq_before_tail
 from core.ids import event_seq
 from core.jobs import get_job
 from core.models import Job
@@ -57,16 +58,23 @@ def get_logs(
     job_id: str,
     tail: Annotated[int | None, Query(ge=1, le=MAX_TAIL)] = None,
     until: str | None = None,
+    attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    since: Annotated[int | None, Query(ge=0, le=2**32)] = None,
 ) -> Response:
     """Everything that the training printed, as plain text; `tail=n` gives the last n lines.
 
-    With `until`, an event's number or id, a stream from that event on repeats no line.
+    `attempt` gives those of one attempt, `since` those printed from then on, in unix seconds. With
+    `until`, an event's number or id, a stream from that event on repeats no line.
     """
     job = get_job(session, job_id)
-    start = seq_before_tail(session, job.id, tail) if tail is not None else 0
-    end = _parse_cursor(job_id, until) if until else None
+    part = LogPart(
+        until_seq=_parse_cursor(job_id, until) if until else None,
+        attempt=attempt,
+        since=datetime.fromtimestamp(since, UTC) if since is not None else None,
+    )
+    start = seq_before_tail(session, job.id, tail, part) if tail is not None else 0
     return StreamingResponse(
-        _lines(services.database, job.id, start, end), media_type="text/plain; charset=utf-8"
+        _lines(services.database, job.id, start, part), media_type="text/plain; charset=utf-8"
     )
 
 
@@ -131,14 +139,10 @@ def _parse_cursor(job_id: str, text: str) -> int:
     return number
 
 
-def _lines(
-    database: Database, job_id: str, after_seq: int, until_seq: int | None
-) -> Iterator[bytes]:
+def _lines(database: Database, job_id: str, after_seq: int, part: LogPart) -> Iterator[bytes]:
     while True:
         with database.read() as session:
-            lines = read_log(
-                session, job_id, after_seq=after_seq, until_seq=until_seq, limit=LOG_BATCH
-            )
+            lines = read_log(session, job_id, after_seq=after_seq, limit=LOG_BATCH, part=part)
         if not lines:
             return
         after_seq = lines[-1][0]

@@ -21,9 +21,9 @@ from core.checkpoints import ManifestEntry, checkpoint_prefix, part_of, publish_
 from core.db import Database, database_now
 from core.events import NewEvent
 from core.models import Checkpoint
-from core.queue import Lease, claim_job, record, succeed_attempt
+from core.queue import Lease, claim_job, record, stop_attempt, succeed_attempt
 from core.settings import Settings
-from core.states import EventKind
+from core.states import EventKind, Outcome
 from core.storage import Storage, open_storage
 from tests.factories import LEASE_SECONDS
 
@@ -122,6 +122,11 @@ class Site:
         """Append events in one transaction, as a worker would."""
         with self.database.write() as session:
             record(session, lease, events, now=database_now(session), **values)
+
+    def release(self, lease: Lease) -> None:
+        """Give a running job back to the queue."""
+        with self.database.write() as session:
+            stop_attempt(session, lease, Outcome.RELEASED, now=database_now(session))
 
     def succeed(self, lease: Lease) -> None:
         """End a running job well."""

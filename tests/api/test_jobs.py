@@ -33,7 +33,7 @@ def _do(site: Site, job_id: str, action: str) -> dict[str, Any]:
     return body
 
 
-def _ids(site: Site, **query: str | int) -> list[str]:
+def _ids(site: Site, **query: str | int | list[str]) -> list[str]:
     page = site.client.get(JOBS, params=query).json()
     return [item["id"] for item in page["data"]]
 
@@ -166,6 +166,19 @@ def test_jobs_are_filtered_by_all_of_the_metadata(site: Site) -> None:
     assert _ids(site, **{"metadata[team]": "a", "metadata[run]": "1"}) == [both]
     assert _ids(site, **{"metadata[team]": "b"}) == []
     assert _ids(site, **{"metadata[nothing]": "a"}) == []
+
+
+def test_jobs_are_filtered_by_status_and_name(site: Site) -> None:
+    running = site.start(suffix="faq").job_id
+    queued, cancelled = site.submit(suffix="faq"), site.submit()
+    site.client.post(f"{JOBS}/{cancelled}/cancel")
+
+    assert _ids(site, status="running") == [running]
+    assert _ids(site, status=["queued", "cancelled"]) == [cancelled, queued]
+    assert _ids(site, name="faq", status="queued") == [queued]
+    assert _ids(site, name=cancelled.removeprefix("ftjob-")[:16]) == [cancelled]
+    assert _ids(site, name="ftjob_") == _ids(site, name="%") == []
+    problem_of(site.client.get(JOBS, params={"status": "done"}), 400)
 
 
 def test_jobs_without_metadata_are_found(site: Site) -> None:

@@ -6,13 +6,16 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import httpx
 import pytest
 
+from core.events import NewEvent
 from core.queue import Lease
+from core.states import EventKind
 from tests.api.conftest import JOBS, Site, line, metrics
 
 STREAM = {"accept": "text/event-stream"}
@@ -119,6 +122,24 @@ def test_a_log_of_nothing_is_empty(site: Site, query: str) -> None:
     response = site.client.get(_path(site.start(), f"logs{query}"))
 
     assert (response.status_code, response.text) == (200, "")
+
+
+def test_the_log_of_an_attempt_or_since_a_time(site: Site) -> None:
+    first = site.start()
+    old = NewEvent(kind=EventKind.LOG, message="old", created_at=datetime(2020, 1, 1, tzinfo=UTC))
+    site.record(first, old, line("one"))
+    site.release(first)
+    site.record(site.claim(), line("two"), line("three"))
+
+    def log(query: str) -> list[str]:
+        path = f"{JOBS}/{first.job_id}/logs"
+        return list(site.client.get(f"{path}?{query}").text.splitlines())
+
+    assert log("attempt=1") == ["old", "one"]
+    assert log("attempt=2&tail=1") == ["three"]
+    assert log("attempt=1&tail=1") == ["one"]
+    assert log("since=1577836801") == ["one", "two", "three"]
+    assert log("attempt=3") == []
 
 
 def test_metrics_are_columns_of_equal_length(site: Site) -> None:
