@@ -9,6 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, UOWTransaction
 
 from core.db import DEFAULT_PROJECT, Database, database_now
+from core.errors import Forbidden
 from core.keys import Scope
 from core.models import AuditEntry
 
@@ -23,6 +24,12 @@ class Caller:
     key_id: str | None = None
     """Null for the key of the server's settings, and on a server without keys."""
     scope: Scope = Scope.ADMIN
+
+
+def check_owner(caller: Caller) -> None:
+    """Forbidden but for administrators of the default project, who look after all the others."""
+    if caller.project_id != DEFAULT_PROJECT:
+        raise Forbidden("Only a key of the default project may do this.")
 
 
 class CallerDatabase:

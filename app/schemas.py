@@ -366,6 +366,8 @@ class WorkerObject(BaseModel):
     object: Literal["worker"] = "worker"
     heartbeat_at: int
     heartbeat_age_seconds: float
+    drained_at: int | None
+    """Since when it claims nothing more, because somebody asked for that."""
     slots: int
     facts: dict[str, Any]
 
@@ -376,6 +378,7 @@ class WorkerObject(BaseModel):
             id=worker.name,
             heartbeat_at=int(worker.heartbeat_at.timestamp()),
             heartbeat_age_seconds=round((now - worker.heartbeat_at).total_seconds(), 3),
+            drained_at=unix(worker.drained_at),
             slots=worker.slots,
             facts=worker.facts,
         )

@@ -27,7 +27,7 @@ _OF_THE_PAGE = re.compile(r"/static/.*|/jobs/[^/]+|/docs/guide(/.*)?")
 """The page's own files, which hold nothing of anybody; below a job there is what it learned."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _READS_BY_POST = re.compile(r"/v1/fine_tuning/(plan|tokens)|/hf/.*")
-_FOR_ADMINS = re.compile(r"/v1/(keys|projects|audit)(/.*)?")
+_FOR_ADMINS = re.compile(r"/v1/(keys|projects|audit)(/.*)?|/v1/workers/[^/]+/(un)?drain")
 
 
 class SecurityMiddleware:

@@ -12,7 +12,7 @@
     |-- Forbidden            a right key that may not do this
     |-- NotFound             no such thing, or not yours
     |   |-- FileNotFound, UploadNotFound, JobNotFound, CheckpointNotFound, ModelNotFound,
-    |   |   PermissionNotFound, WebhookNotFound, KeyNotFound, ProjectNotFound
+    |   |   PermissionNotFound, WebhookNotFound, KeyNotFound, ProjectNotFound, WorkerNotFound
     |   `-- RepositoryNotFound, RevisionNotFound, EntryNotFound
     |-- Conflict             two requests that exclude each other
     |   |-- IdempotencyConflict  a key that was used for something else
@@ -175,6 +175,12 @@ class ProjectNotFound(NotFound):
     """No such project."""
 
     code = "project_not_found"
+
+
+class WorkerNotFound(NotFound):
+    """No such worker."""
+
+    code = "worker_not_found"
 
 
 class RepositoryNotFound(NotFound):

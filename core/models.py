@@ -385,6 +385,8 @@ class Worker(Base):
     slots: Mapped[int]
     facts: Mapped[dict[str, Any]]
     """Devices, memory, versions."""
+    drained_at: Mapped[datetime | None]
+    """Since when it is to claim nothing. Its own reports and restarts leave this as it is."""
 
 
 class Project(Base):

@@ -28,6 +28,7 @@ from core.rollback import explain_divergence
 from core.room import Hold, Room
 from core.states import EventKind, FailureReason, JobStatus, Level, Outcome
 from core.waiting import best_queued
+from core.workers import is_drained
 
 EVIDENCE_LINES = 40
 
@@ -62,8 +63,10 @@ def claim_job(
 
     Priority first, then the project with the fewest running jobs, then age. Safe to call from
     several workers at once. The lease lasts `lease_seconds`; renew it with `heartbeat`. Jobs that
-    need more than `room` on the disks are left to others.
+    need more than `room` on the disks are left to others. A drained worker is given nothing.
     """
+    if is_drained(session, worker):
+        return None
     job = session.scalar(best_queued(session, now=now, room=room))
     if job is None:
         return None

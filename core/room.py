@@ -157,10 +157,21 @@ def _is_any_running(session: Session) -> bool:
     return session.scalar(running) is not None
 
 
+def all_drained(session: Session, *, now: datetime) -> list[str]:
+    """The names of the living workers, if none of them may claim; else nothing."""
+    workers = _living(session, now)
+    is_any_free = any(worker.drained_at is None for worker in workers)
+    return [] if is_any_free else [worker.name for worker in workers]
+
+
+def _living(session: Session, now: datetime) -> list[Worker]:
+    alive = now - timedelta(seconds=ALIVE_SECONDS)
+    return [worker for worker in list_workers(session) if worker.heartbeat_at >= alive]
+
+
 def _sizes(session: Session, fact: str, now: datetime) -> dict[str, int]:
     """A fact of every living worker; empty as soon as one of them does not tell it."""
-    alive = now - timedelta(seconds=ALIVE_SECONDS)
-    workers: list[Worker] = [w for w in list_workers(session) if w.heartbeat_at >= alive]
+    workers = _living(session, now)
     if any(worker.facts.get(fact) is None for worker in workers):
         return {}
     return {worker.name: int(worker.facts[fact]) for worker in workers}

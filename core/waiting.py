@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from core.db import is_postgresql
 from core.jobs import transition
 from core.models import Job
-from core.room import Room, fits, lack_of_room
+from core.room import Room, all_drained, fits, lack_of_room
 from core.states import JobStatus
 
 
@@ -60,6 +60,9 @@ def queue_place(session: Session, job: Job, *, now: datetime) -> tuple[int, str]
     if job.not_before_at is not None and job.not_before_at > now:
         seconds = (job.not_before_at - now).total_seconds()
         return 0, f"tried again in {seconds:.0f} s"
+    drained = all_drained(session, now=now)
+    if drained:
+        return 0, f"every worker is drained; `tuneyard workers undrain {drained[0]}` lets one claim"
     lack = lack_of_room(session, job, now=now)
     if lack is not None:
         return 0, lack

@@ -1,13 +1,45 @@
-"""The machines that train, as they last described themselves."""
+"""The machines that train, as they last described themselves, and whether they may claim."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.db import after_commit
+from core.errors import WorkerNotFound
 from core.models import Worker
 
 
 def list_workers(session: Session) -> Sequence[Worker]:
     """The workers, the one that was seen last first."""
     return session.scalars(select(Worker).order_by(Worker.heartbeat_at.desc())).all()
+
+
+def get_worker(session: Session, name: str) -> Worker:
+    """The worker of this name, or WorkerNotFound."""
+    worker = session.get(Worker, name)
+    if worker is None:
+        raise WorkerNotFound(f"No such worker: {name}", param="worker_id")
+    return worker
+
+
+def drain_worker(session: Session, name: str, *, now: datetime) -> Worker:
+    """Let a worker claim nothing more; what it runs goes on. Twice is harmless."""
+    worker = get_worker(session, name)
+    worker.drained_at = worker.drained_at or now
+    return worker
+
+
+def undrain_worker(session: Session, name: str, *, ring: Callable[[], None]) -> Worker:
+    """Let a worker claim again; it is rung once that is committed."""
+    worker = get_worker(session, name)
+    worker.drained_at = None
+    after_commit(session, ring)
+    return worker
+
+
+def is_drained(session: Session, name: str) -> bool:
+    """Whether the worker of this name is to claim nothing; one that nobody knows may claim."""
+    query = select(Worker.drained_at).where(Worker.name == name)
+    return session.scalar(query) is not None

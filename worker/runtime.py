@@ -21,6 +21,7 @@ from core.room import Room, reserved_bytes
 from core.settings import Settings
 from core.storage import Storage, open_storage
 from core.waiting import count_claimable, resume_held_jobs
+from core.workers import is_drained
 from worker.disk import disk_facts, room_of
 from worker.machine import free_memory_bytes, machine_facts
 from worker.scratch import Scratch
@@ -141,9 +142,10 @@ class Runtime:
             if time.monotonic() - began > self._settings.lease_seconds / 3:
                 self._put_off_rescue()
             room = self._room(session)
-            resume_held_jobs(session, now=now, room=room)
-            rescued = self._rescue(session, now)
-            waiting = count_claimable(session, now=now, room=room)
+            waiting, rescued = 0, self._rescue(session, now)
+            if not is_drained(session, self.name):
+                resume_held_jobs(session, now=now, room=room)
+                waiting = count_claimable(session, now=now, room=room)
             self._report(session, room)
         if rescued:
             logger.warning("rescued %d jobs of workers that died", rescued)

@@ -1,17 +1,20 @@
 """What there is to use: models, workers, settings of a job."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
+from app.caller import check_owner
 from app.schemas import Deleted, ModelObject, Page, WorkerObject
-from app.services import ReadSession, ServicesDep, WriteSession
+from app.services import CallerDep, ReadSession, ServicesDep, WriteSession
 from core.arguments import KINDS, describe
 from core.catalog import delete_model, get_model, list_models
 from core.db import database_now
-from core.workers import list_workers
+from core.workers import drain_worker, get_worker, list_workers, undrain_worker
 
 router = APIRouter(tags=["catalog"])
+
+WorkerId = Annotated[str, Path(max_length=255)]
 
 
 @router.get("/v1/models")
@@ -47,6 +50,30 @@ def get_workers(session: ReadSession) -> Page[WorkerObject]:
     now = database_now(session)
     items = [WorkerObject.of(worker, now=now) for worker in list_workers(session)]
     return Page.of(items, len(items) or 1)
+
+
+@router.get("/v1/workers/{worker_id}")
+def get_one_worker(session: ReadSession, worker_id: WorkerId) -> WorkerObject:
+    """Retrieve a worker."""
+    return WorkerObject.of(get_worker(session, worker_id), now=database_now(session))
+
+
+@router.post("/v1/workers/{worker_id}/drain")
+def drain(session: WriteSession, caller: CallerDep, worker_id: WorkerId) -> WorkerObject:
+    """Let a worker claim nothing more, also after it was restarted; what it runs goes on."""
+    check_owner(caller)
+    now = database_now(session)
+    return WorkerObject.of(drain_worker(session, worker_id, now=now), now=now)
+
+
+@router.post("/v1/workers/{worker_id}/undrain")
+def undrain(
+    session: WriteSession, services: ServicesDep, caller: CallerDep, worker_id: WorkerId
+) -> WorkerObject:
+    """Let a drained worker claim again."""
+    check_owner(caller)
+    worker = undrain_worker(session, worker_id, ring=services.doorbell.ring)
+    return WorkerObject.of(worker, now=database_now(session))
 
 
 @router.get("/v1/fine_tuning/schema")

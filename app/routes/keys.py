@@ -7,11 +7,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.body import JsonObject
-from app.caller import Caller
+from app.caller import check_owner
 from app.security import COOKIE, SESSION_PATH, Gate, cookie_of
 from app.services import CallerDep, ReadSession, ServicesDep, WriteSession
-from core.db import DEFAULT_PROJECT, database_now
-from core.errors import Forbidden, Unauthorized
+from core.db import database_now
+from core.errors import Unauthorized
 from core.keys import (
     SESSION_HOURS,
     Scope,
@@ -164,7 +164,7 @@ def create_one_key(session: WriteSession, caller: CallerDep, body: JsonObject) -
     """Make a key; its text is in this answer and nowhere else."""
     sent = checked(KeyBody, body)
     if sent.project not in (None, caller.project_id):
-        _check_owner(caller)
+        check_owner(caller)
     days = sent.expires_in_days
     key, text = create_key(
         session,
@@ -192,7 +192,7 @@ def revoke_one_key(session: WriteSession, key_id: KeyId) -> KeyObject:
 @router.post("/v1/projects", openapi_extra=_body(ProjectBody))
 def create_one_project(session: WriteSession, caller: CallerDep, body: JsonObject) -> ProjectObject:
     """Make a project, which sees nothing of the others; its first key names it."""
-    _check_owner(caller)
+    check_owner(caller)
     sent = checked(ProjectBody, body)
     return ProjectObject.of(create_project(session, sent.id, now=database_now(session)))
 
@@ -200,7 +200,7 @@ def create_one_project(session: WriteSession, caller: CallerDep, body: JsonObjec
 @router.get("/v1/projects")
 def get_projects(session: ReadSession, caller: CallerDep) -> ProjectList:
     """List the projects beside the default one."""
-    _check_owner(caller)
+    check_owner(caller)
     return ProjectList(data=[ProjectObject.of(project) for project in list_projects(session)])
 
 
@@ -214,7 +214,7 @@ def get_audit(
 ) -> AuditPage:
     """What was changed, when, and with which key, the newest first."""
     if all_projects:
-        _check_owner(caller)
+        check_owner(caller)
     found = list_audit(session, after=after, limit=limit + 1, is_everything=all_projects)
     data = [AuditObject.of(entry) for entry in found[:limit]]
     return AuditPage(data=data, has_more=len(found) > limit)
@@ -250,12 +250,6 @@ def sign_out(request: Request, services: ServicesDep) -> Response:
     response = Response(status_code=204)
     response.delete_cookie(COOKIE)
     return response
-
-
-def _check_owner(caller: Caller) -> None:
-    """Only an administrator of the default project has a say in the others."""
-    if caller.project_id != DEFAULT_PROJECT:
-        raise Forbidden("Only a key of the default project may do this.")
 
 
 def _seconds(time: datetime | None) -> int | None:

@@ -90,6 +90,9 @@ def test_an_expired_key_is_not_known_any_more(site: Site, database: Database) ->
         ("write", "GET", "/v1/audit", 403),
         ("write", "POST", "/v1/projects", 403),
         ("admin", "GET", "/v1/audit", 200),
+        ("write", "POST", "/v1/workers/w/drain", 403),
+        ("write", "POST", "/v1/workers/w/undrain", 403),
+        ("admin", "POST", "/v1/workers/w/drain", 404),
         ("admin", "GET", "/v1/keys", 200),
     ],
 )
@@ -113,6 +116,8 @@ def test_an_administrator_of_a_project_has_no_say_in_others(site: Site, database
         ("POST", "/v1/projects", {"id": "mine"}),
         ("GET", "/v1/projects", None),
         ("GET", "/v1/audit?all_projects=true", None),
+        ("POST", "/v1/workers/w/drain", None),
+        ("POST", "/v1/workers/w/undrain", None),
     ):
         problem_of(site.client.request(method, path, json=body, headers=bearer(other)), 403)
 
@@ -217,7 +222,8 @@ def routes(client: TestClient) -> list[tuple[str, str, list[str]]]:
     found = []
     for path, item in client.get("/openapi.json").json()["paths"].items():
         names = re.findall(r"\{(\w+)(?::\w+)?\}", path)
-        if set(names) - {"kind"}:
+        # Workers are of no project: everybody may look at them.
+        if set(names) - {"kind"} and names != ["worker_id"]:
             found += [(method, path, names) for method in item if method in METHODS]
     return found
 

@@ -12,7 +12,7 @@ from core.errors import LeaseLost
 from core.events import NewEvent, read_events
 from core.failure import Failure
 from core.jobs import cancel_job, get_job, pause_job, resume_job
-from core.models import Attempt, Event, Job
+from core.models import Attempt, Event, Job, Worker
 from core.queue import (
     claim_job,
     fail_attempt,
@@ -23,7 +23,8 @@ from core.queue import (
     succeed_attempt,
 )
 from core.states import EventKind, FailureReason, JobStatus, Outcome
-from core.waiting import count_claimable
+from core.waiting import count_claimable, queue_place
+from core.workers import drain_worker, undrain_worker
 from tests.factories import LEASE_SECONDS, NOW, POLICY, later, make_attempt, make_job
 
 LINE = NewEvent(kind=EventKind.LOG, message="a line")
@@ -47,6 +48,22 @@ def _claim(session: Session, seconds: float = 0) -> Job | None:
 
 def test_an_empty_queue_gives_nothing(session: Session) -> None:
     assert _claim(session) is None
+
+
+def test_a_drained_worker_claims_nothing_until_it_may_again(session: Session) -> None:
+    job = make_job(session, now=NOW)
+    session.add(Worker(name="worker-2", heartbeat_at=NOW, slots=1, facts={}))
+
+    drain_worker(session, "worker-2", now=NOW)
+    # It reports itself all the while, as a restarted one does, too.
+    session.merge(Worker(name="worker-2", heartbeat_at=later(1), slots=1, facts={}))
+    place = queue_place(session, job, now=later(1))
+
+    assert _claim(session) is None
+    assert place is not None
+    assert "worker-2" in place[1]
+    undrain_worker(session, "worker-2", ring=list)
+    assert _claim(session) is not None
 
 
 def test_the_oldest_job_is_claimed_first(session: Session) -> None:

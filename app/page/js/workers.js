@@ -30,9 +30,10 @@ export function Workers() {
 
 function Worker({ worker, jobs }) {
   const age = worker.heartbeat_age_seconds;
-  const state = age > LOST_AFTER_SECONDS ? "lost" : jobs.length ? "busy" : "idle";
+  const state = age > LOST_AFTER_SECONDS ? "lost" : worker.drained_at && !jobs.length ? "drained" : jobs.length ? "busy" : "idle";
   const { versions = {}, memory_bytes, ...facts } = worker.facts;
   const rows = [
+    ...(worker.drained_at ? [[t("Takes no more jobs"), plain(`tuneyard workers undrain ${worker.id}`, 120)]] : []),
     [t("Last seen"), t("{time} ago", { time: duration(age) })],
     [t("Slots"), `${jobs.length} / ${worker.slots}`],
     [t("Memory"), bytes(memory_bytes)],
