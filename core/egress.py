@@ -5,11 +5,14 @@ answers differently the second time changes nothing. Proxies of the environment 
 """
 
 import ipaddress
+import logging
 import socket
 import sys
 import time
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
@@ -20,14 +23,23 @@ import httpx
 
 from core.errors import AddressNotAllowed, InvalidArgument
 
+logger = logging.getLogger(__name__)
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_URL_LENGTH = 2048
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
+FULL_STOPS = str.maketrans("\u3002\uff0e\uff61", "...")
+"""What names in other scripts have between their parts."""
+LOOK_SECONDS = 2.0
+"""For a first look at a name. One that takes longer is looked at again when it is used."""
+
 _RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 """The resolver of the machine knows no time limit; whoever waits for it has one."""
+_LOOKERS = ThreadPoolExecutor(2, thread_name_prefix="look")
+"""For names that nothing is sent to yet: slow ones hold up no webhook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +84,16 @@ class Egress:
             return Reply(response.status_code, body)
 
     def check_url(self, url: str) -> None:
-        """Refuse what can be refused without asking anybody; names are resolved when they are used.
+        """Refuse what can be refused without asking anybody.
 
-        InvalidArgument for what is no such URL, AddressNotAllowed for an address in it.
+        InvalidArgument for what is no such URL, AddressNotAllowed for an address in it, however
+        it is spelled.
         """
         try:
             # Both readers have to take it: this one looks at it, the other one uses it.
             parts, used = urlsplit(url), httpx.URL(url)
             host, _ = parts.hostname, parts.port
+            names = {host or "", used.host, used.raw_host.decode("ascii")}
         except (ValueError, httpx.InvalidURL) as error:
             raise InvalidArgument(f"{url[:200]!r} is not a URL.", param="url") from error
         is_plain_text = len(url) <= MAX_URL_LENGTH and not any(map(str.isspace, url))
@@ -91,22 +105,41 @@ class Egress:
             )
         if parts.username is not None or parts.password is not None or parts.fragment:
             raise InvalidArgument("A URL with a password or a fragment is not used.", param="url")
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return
-        self.check_address(address, host, is_plain=parts.scheme == "http")
+        for name in names:
+            address = spelled_address(name)
+            if address is not None:
+                self.check_address(address, host, is_plain=parts.scheme == "http")
+
+    def check_destination(self, url: str, *, seconds: float = LOOK_SECONDS) -> None:
+        """Refuse what `check_url` does, and a name that leads to where nothing may be sent.
+
+        A name that is not known now is let pass: receivers are often named before they are there,
+        and whoever connects looks again.
+        """
+        self.check_url(url)
+        used = httpx.URL(url)
+        host, port = used.raw_host.decode("ascii"), used.port or 443
+        with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+            is_plain = used.scheme == "http"
+            self.resolve(host, port, timeout=seconds, is_plain=is_plain, resolvers=_LOOKERS)
 
     def resolve(
-        self, host: str, port: int, *, timeout: float | None, is_plain: bool
+        self,
+        host: str,
+        port: int,
+        *,
+        timeout: float | None,
+        is_plain: bool,
+        resolvers: ThreadPoolExecutor = _RESOLVERS,
     ) -> list[Address]:
         """The addresses of a host, all of which are looked at: one that is refused refuses it."""
-        question = _RESOLVERS.submit(
+        question = resolvers.submit(
             socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )
         try:
             answers = question.result(timeout)
         except TimeoutError as error:
+            question.cancel()
             raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from error
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
@@ -120,9 +153,11 @@ class Egress:
         if host in self._trusted or _is_in(address, self._allowed):
             return
         if not is_public(address):
+            # Whoever asks is not told what the names of a private network stand for.
+            logger.info("%r has the address %s, which is not public", host, address)
             raise AddressNotAllowed(
-                f"{host} has the address {address}, which is not public. The operator can allow "
-                "its network by EGRESS_ALLOW.",
+                f"{host} is not, or does not lead to, a public address. The operator can allow its "
+                "network by EGRESS_ALLOW.",
                 param="url",
             )
         if is_plain:
@@ -155,6 +190,23 @@ def addresses_of(urls: Iterable[str]) -> list[Network]:
         names = (str(answer[4][0]).partition("%")[0] for answer in answers)
         found.extend(ipaddress.ip_network(name) for name in names)
     return found
+
+
+def spelled_address(host: str) -> Address | None:
+    """The address that a host is, in any spelling that a resolver takes; None for a name."""
+    text = unicodedata.normalize("NFKC", host.translate(FULL_STOPS)).lower()
+    text = text.strip("[]").partition("%")[0].rstrip(".")
+    if text == "localhost" or text.endswith(".localhost"):
+        return ipaddress.IPv4Address("127.0.0.1")
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        pass
+    try:
+        # Fewer than four parts, octal and hexadecimal ones: `127.1`, `017700000001`.
+        return ipaddress.IPv4Address(socket.inet_aton(text))
+    except (OSError, UnicodeEncodeError):
+        return None
 
 
 def is_public(address: Address) -> bool:

@@ -54,7 +54,7 @@ def get_event_types() -> EventTypeList:
 def create(services: ServicesDep, body: JsonObject, once: OnceDep) -> EndpointWithSecret:
     """Tell a URL of ended jobs; the secret of its signatures is shown here only."""
     sent = checked(EndpointBody, body)
-    services.egress.check_url(sent.url)
+    services.egress.check_destination(sent.url)
 
     def make(session: Session) -> EndpointWithSecret:
         now = database_now(session)
@@ -89,7 +89,7 @@ def update(
     """Change an endpoint; `enabled` brings one back that failed too often."""
     changes = checked(EndpointChanges, body).model_dump(exclude_unset=True)
     if "url" in changes:
-        services.egress.check_url(changes["url"])
+        services.egress.check_destination(changes["url"])
     endpoint = get_endpoint(session, endpoint_id, project_id=project_of(session))
     update_endpoint(session, endpoint, changes, now=database_now(session))
     return EndpointObject.of(endpoint)

@@ -132,12 +132,21 @@ HUB = [
     case("/hf/api/models/local/../revision/main", 404, id="a name above"),
 ]
 
-URLS = [  # names are looked up, and refused, when they are connected to: test_egress
-    "http://[::1]/", "http://127.0.0.1/", "http://10.0.0.1/",
-    "http://[::ffff:10.0.0.1]/", "http://169.254.169.254/latest", "http://100.64.0.1/",
-    "http://[fd00::1]/", "https://user@example.com/", "file:///etc/passwd", "gopher://x/",
-    "ftp://example.com/", "https://example.com:6379/\r\nX: 1", "https://",
-    "https:///x", "javascript:alert(1)",
+URLS = [
+    *[case(f"https://{host}/", "address_not_allowed", id=host) for host in (
+        "127.0.0.1", "127.1", "0", "0x7f000001", "017700000001", "2130706433", "127.0.0.1.",
+        "10.0.0.1", "169.254.169.254", "100.64.0.1", "[::1]", "[::ffff:10.0.0.1]", "[fd00::1]",
+        "[64:ff9b::7f00:1]", "localhost", "a.localhost", "localhost.",
+        "127\N{IDEOGRAPHIC FULL STOP}0\N{IDEOGRAPHIC FULL STOP}0\N{IDEOGRAPHIC FULL STOP}1",
+    )],
+    case("http://127.0.0.1:6379/", "address_not_allowed", id="a broker's port"),
+    case("http://8.8.8.8/", "address_not_allowed", id="in the clear"),
+    *[case(url, "invalid_argument", id=url) for url in (
+        "https://user@example.com/", "https://user:password@example.com/", "file:///etc/passwd",
+        "gopher://x/", "ftp://example.com/", "https://example.com:6379/\r\nX: 1", "https://",
+        "https:///x", "javascript:alert(1)",
+    )],
+    case("https://\uff11\uff12\uff17.0.0.1/", "invalid_argument", id="wide digits"),
 ]  # fmt: skip
 
 
@@ -214,14 +223,27 @@ def test_no_path_of_the_hub_leaves_its_folder(site: Site, path: str, status: int
     problem_of(site.client.get(path), status)
 
 
-@pytest.mark.parametrize("url", URLS)
-def test_no_webhook_reaches_what_is_not_public(site: Site, url: str) -> None:
-    body = {"name": "a", "url": url, "event_types": ["fine_tuning.job.succeeded"]}
+def _hook(url: str) -> dict[str, Any]:
+    return {"name": "a", "url": url, "event_types": ["fine_tuning.job.succeeded"]}
 
-    error = problem_of(site.client.post(HOOKS, json=body), 400)
 
-    assert error["param"] == "url"
+@pytest.mark.parametrize(("url", "code"), URLS)
+def test_no_webhook_is_made_for_what_is_not_public(site: Site, url: str, code: str) -> None:
+    error = problem_of(site.client.post(HOOKS, json=_hook(url)), 400)
+
+    assert (error["code"], error["param"]) == (code, "url")
     _nothing_was_made(site)
+
+
+def test_a_webhook_is_not_led_inside_by_a_change(site: Site) -> None:
+    """A name that is not known now is taken: it is looked at again when it is connected to."""
+    made = site.client.post(HOOKS, json=_hook("https://receiver.invalid/")).json()
+
+    response = site.client.post(f"{HOOKS}/{made['id']}", json={"url": "https://127.1/"})
+
+    error = problem_of(response, 400)
+    assert (error["code"], error["param"]) == ("address_not_allowed", "url")
+    assert site.client.get(f"{HOOKS}/{made['id']}").json()["url"] == "https://receiver.invalid/"
 
 
 def test_five_thousand_mistakes_are_answered_shortly(site: Site) -> None:

@@ -31,7 +31,7 @@ from tests.api.conftest import JOBS, Site, changed, problem_of, serving
 from tests.servers.receiver import Receiver, receiving
 
 ENDPOINTS = "/v1/webhook_endpoints"
-LOOPBACK = (ip_network("127.0.0.0/8"),)
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 REFUSED = Try(500, "answered with status 500", 0.1)
 
 
@@ -207,7 +207,7 @@ def test_an_endpoint_that_only_fails_is_disabled_until_it_is_enabled(site: Site)
 
 
 def test_an_address_that_is_not_public_is_refused_at_once(site: Site) -> None:
-    for url in ("https://10.0.0.1/", "http://169.254.169.254/latest", "https://[::1]/"):
+    for url in ("https://10.0.0.1/", "http://169.254.169.254/latest", "https://[fd00::1]/"):
         body = {"name": "a", "url": url, "event_types": list(EVENT_TYPES)}
         error = problem_of(site.client.post(ENDPOINTS, json=body), 400)
         assert (error["code"], error["param"]) == ("address_not_allowed", "url")

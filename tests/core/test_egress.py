@@ -178,6 +178,84 @@ def test_a_public_address_wants_https() -> None:
         Egress().check_url("http://8.8.8.8/")
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1", "0", "0x7f000001", "0x7f.1", "017700000001", "2130706433", "127.0.0.1.",
+        "[::1]", "[::ffff:10.0.0.1]", "[::127.0.0.1]", "[fe80::1%25eth0]",
+        "127\u30020\u30020\u30021",
+        "localhost", "LocalHost.", "a.localhost", "a.localhost\u3002",
+    ],
+)  # fmt: skip
+def test_an_address_is_known_in_any_spelling(host: str) -> None:
+    """Nobody has to be asked what these are."""
+    with pytest.raises(AddressNotAllowed) as caught:
+        Egress().check_url(f"https://{host}/")
+    assert caught.value.param == "url"
+
+
+@pytest.mark.parametrize(
+    "host", ["\uff11\uff12\uff17.\uff10.\uff10.\uff11", "127.0.0.01", "\u24db\u24de\u24dcalhost"]
+)
+def test_digits_and_letters_in_disguise_are_no_url(host: str) -> None:
+    with pytest.raises(InvalidArgument, match="is not a URL"):
+        Egress().check_url(f"https://{host}/")
+
+
+class Names:
+    """A resolver that gives its answers one after the other, and the last one for ever."""
+
+    def __init__(self, *addresses: str):
+        self._addresses = [*addresses]
+
+    def __call__(self, host: str, port: int, **_: object) -> list[object]:
+        (address, *rest) = self._addresses
+        self._addresses = rest or [address]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+
+def test_a_name_that_leads_inside_is_refused_before_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", Names("10.0.0.7"))
+
+    with pytest.raises(AddressNotAllowed) as caught:
+        Egress().check_destination("https://intranet.example/")
+    # What the name stands for is nothing to tell to whoever asks.
+    assert "10.0.0.7" not in caught.value.message
+    Egress((ipaddress.ip_network("10.0.0.0/8"),)).check_destination("https://intranet.example/")
+
+
+def test_a_name_that_leads_elsewhere_the_second_time_is_refused_then(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", Names("8.8.8.8", "127.0.0.1"))
+    port = httpx.URL(receiver.url).port
+
+    Egress().check_destination(f"https://rebinding.example:{port}/")
+
+    with pytest.raises(AddressNotAllowed):
+        _post(Egress(), f"https://rebinding.example:{port}/")
+    assert receiver.seen == []
+
+
+def test_a_name_that_nobody_knows_yet_may_be_named() -> None:
+    Egress().check_destination("https://nothing.invalid/")
+
+
+def test_a_first_look_at_a_name_waits_for_no_slow_resolver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ended.wait(30) and [])
+
+    started = time.monotonic()
+    Egress().check_destination("https://slow.example/", seconds=0.1)
+    ended.set()
+
+    assert time.monotonic() - started < 20
+
+
 def test_a_name_that_nobody_knows_is_an_error_of_the_connection() -> None:
     with pytest.raises(httpx.ConnectError):
         _post(Egress(), "https://nothing.invalid/")
