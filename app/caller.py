@@ -24,6 +24,8 @@ class Caller:
     key_id: str | None = None
     """Null for the key of the server's settings, and on a server without keys."""
     scope: Scope = Scope.ADMIN
+    session: str | None = None
+    """Hash of the browser's session in which it is asked."""
 
 
 def check_owner(caller: Caller) -> None:

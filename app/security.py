@@ -3,6 +3,8 @@
 import hmac
 import ipaddress
 import re
+from collections.abc import Collection
+from dataclasses import replace
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
@@ -14,9 +16,10 @@ from starlette.types import Scope as AsgiScope
 from app.caller import Caller
 from app.problems import problem
 from app.routes.page import DOCUMENT_PATHS
+from app.visits import Visits
 from core.db import Database, database_now
 from core.errors import Forbidden, TuneyardError, Unauthorized
-from core.keys import Scope, find_key, find_session, has_keys
+from core.keys import Scope, find_key, find_session, has_keys, usable_keys, usable_sessions
 from core.models import ApiKey
 from core.settings import Settings
 
@@ -37,6 +40,7 @@ class SecurityMiddleware:
         self._app = app
         self._gate: Gate | None = None
         self._settings = settings
+        self._visits = Visits(self._still_welcome)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -49,12 +53,16 @@ class SecurityMiddleware:
             await problem(refusal)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, receive, send)
+        await self._visits.serve(self._app, caller, scope, receive, send)
 
     def _enter(self, scope: AsgiScope) -> Caller:
         if self._gate is None:
             self._gate = Gate(scope["app"].state.services.database, self._settings)
         return self._gate.enter(scope["method"], scope["path"], Headers(scope=scope))
+
+    def _still_welcome(self, callers: Collection[Caller]) -> Collection[Caller]:
+        assert self._gate is not None, "whoever is here came in by it"
+        return self._gate.still_welcome(callers)
 
 
 class Gate:
@@ -89,6 +97,21 @@ class Gate:
             key = find_key(session, text, now=database_now(session))
         return (_caller_of(key), key) if key is not None else None
 
+    def still_welcome(self, callers: Collection[Caller]) -> set[Caller]:
+        """Those of them whose key and whose browser's session may still be used."""
+        key_ids = {caller.key_id for caller in callers if caller.key_id is not None}
+        hashes = {caller.session for caller in callers if caller.session is not None}
+        with self._database.read() as session:
+            now = database_now(session)
+            good = {None, *usable_keys(session, key_ids, now=now)}
+            good |= usable_sessions(session, hashes, now=now)
+        is_open = self._key is not None or not self._is_locked()
+        return {
+            caller
+            for caller in callers
+            if {caller.key_id, caller.session} <= good and (caller.key_id is not None or is_open)
+        }
+
     def _by_key(self, text: str | None) -> Caller | None:
         found = self.find(text) if text else None
         return found[0] if found else None
@@ -103,7 +126,8 @@ class Gate:
             found = find_session(session, text, now=database_now(session))
         if found is None:
             return None
-        return _caller_of(found[1]) if found[1] is not None else self._of_settings()
+        caller = _caller_of(found[1]) if found[1] is not None else self._of_settings()
+        return replace(caller, session=found[0].hash) if caller is not None else None
 
     def _of_settings(self) -> Caller | None:
         return Caller() if self._key is not None else None

@@ -2,11 +2,11 @@
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from core.db import DEFAULT_PROJECT, project_of
@@ -72,6 +72,12 @@ def find_key(session: Session, text: str, *, now: datetime) -> ApiKey | None:
     return key if key is not None and _is_usable(key, now) else None
 
 
+def usable_keys(session: Session, key_ids: Collection[str], *, now: datetime) -> set[str]:
+    """Those of these keys that may be used."""
+    query = select(ApiKey.id).where(ApiKey.id.in_(key_ids), _may_be_used(now))
+    return set(session.scalars(query))
+
+
 def list_keys(session: Session) -> Sequence[ApiKey]:
     """The keys of the project, the newest first; those that ended too."""
     query = select(ApiKey).where(ApiKey.project_id == project_of(session))
@@ -132,6 +138,13 @@ def find_session(
     return (found, key) if _is_usable(key, now) else None
 
 
+def usable_sessions(session: Session, hashes: Collection[str], *, now: datetime) -> set[str]:
+    """Those of these browsers' sessions, by their hashes, that have not ended by themselves."""
+    table = BrowserSession
+    query = select(table.hash).where(table.hash.in_(hashes), table.expires_at > now)
+    return set(session.scalars(query))
+
+
 def end_session(session: Session, text: str) -> None:
     """Sign out."""
     found = session.get(BrowserSession, _hash(text))
@@ -153,6 +166,10 @@ def list_audit(
 
 def _is_usable(key: ApiKey, now: datetime) -> bool:
     return key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
+
+
+def _may_be_used(now: datetime) -> ColumnElement[bool]:
+    return ApiKey.revoked_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now)
 
 
 def _hash(text: str) -> str:

@@ -4,9 +4,9 @@ import pytest
 
 from core.db import Database
 from core.migrate import upgrade
-from tests.api.conftest import api_settings, models, site
+from tests.api.conftest import api_settings, models, site, url
 
-__all__ = ["api_settings", "models", "site"]
+__all__ = ["api_settings", "models", "site", "url"]
 
 
 @pytest.fixture(scope="session")
