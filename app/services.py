@@ -14,6 +14,8 @@ from core.db import Database
 from core.doorbell import Doorbell
 from core.egress import Egress
 from core.hub.hashes import HashIndex
+from core.hub_client import HubClient
+from core.hub_tokenizer import HubTokenizers
 from core.plan.reader import FactsReader
 from core.settings import Settings
 from core.storage import Storage, open_storage
@@ -30,6 +32,7 @@ class Services:
     hub: Hub
     hashes: HashIndex
     facts: FactsReader
+    tokenizers: HubTokenizers
     egress: Egress
     places: Places
 
@@ -46,12 +49,14 @@ class Services:
         )
         hashes = HashIndex(settings.home / "model-hashes.json")
         doorbell = Doorbell(settings.redis_url)
-        facts = FactsReader(
-            settings.model_roots, hf_endpoint=settings.hf_endpoint, hf_token=settings.hf_token
-        )
+        hub_client = HubClient(settings.hf_endpoint, settings.hf_token)
+        facts = FactsReader(settings.model_roots, hub_client)
+        tokenizers = HubTokenizers(settings.home / "tokenizers", hub_client)
         egress = Egress(settings.egress_allow)
         hub, places = Hub(database), Places(settings.max_streams_per_key)
-        return cls(settings, database, storage, doorbell, hub, hashes, facts, egress, places)
+        return cls(
+            settings, database, storage, doorbell, hub, hashes, facts, tokenizers, egress, places
+        )
 
     def close(self) -> None:
         """Close everything."""

@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core.base_model import find_model_checkpoint, local_folder, parse_model
+from core.base_model import ModelName, find_model_checkpoint, local_folder, parse_model
 from core.checkpoints import entries
 from core.dataset import FileReport
-from core.dataset.token_check import CHAT_TEMPLATE, CONFIG, TOKENIZER
+from core.dataset.token_check import CHAT_TEMPLATE, CONFIG, SPECIAL_TOKENS, TOKENIZER
 from core.errors import InvalidArgument, TooLarge
 from core.files import get_file
+from core.hub_tokenizer import HubTokenizers
 from core.isolated import Exhausted, Limits, run_isolated
 from core.models import Checkpoint, File
 from core.spec import JobSpec
@@ -30,7 +31,8 @@ class Question:
     """A file and a model, found in the database."""
 
     file: File
-    model: Path | Checkpoint
+    model: Path | Checkpoint | ModelName
+    """A folder here, a checkpoint in storage, or a model of the Hub."""
     spec: JobSpec
 
 
@@ -48,18 +50,22 @@ def find_question(session: Session, spec: JobSpec, model_roots: Sequence[Path]) 
         return Question(file, local_folder(spec.model, model_roots), spec)
     if model.kind == "job":
         return Question(file, find_model_checkpoint(session, model), spec)
-    raise InvalidArgument(
-        "The tokenizer of a Hub model is not here; the job itself reports its tokens before it "
-        "trains.",
-        param="model",
-    )
+    return Question(file, model, spec)
 
 
-def token_report(question: Question, storage: Storage) -> dict[str, Any]:
-    """The report, made in a process of its own. InvalidFile names the row that cannot be used."""
+def token_report(
+    question: Question, storage: Storage, hub_tokenizers: HubTokenizers
+) -> dict[str, Any]:
+    """The report, made in a process of its own. InvalidFile names the row that cannot be used.
+
+    May use the network: call it outside of a transaction.
+    """
     file, spec = question.file, question.spec
     found = FileReport.from_dict(file.report or {})
-    with _folder(question, storage) as folder, _local(file, storage) as path:
+    with (
+        _folder(question.model, storage, hub_tokenizers) as folder,
+        _local(file, storage) as path,
+    ):
         request = {
             "path": str(path),
             "format": found.format,
@@ -85,17 +91,22 @@ def _linked(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _folder(question: Question, storage: Storage) -> Iterator[Path]:
+def _folder(
+    model: Path | Checkpoint | ModelName, storage: Storage, hub_tokenizers: HubTokenizers
+) -> Iterator[Path]:
     """A folder with the tokenizer."""
-    if isinstance(question.model, Path):
-        yield question.model
+    if isinstance(model, Path):
+        yield model
         return
-    checkpoint = question.model
+    if isinstance(model, ModelName):
+        with hub_tokenizers.lent(model.name) as lent:
+            yield lent
+        return
     with TemporaryDirectory(prefix="tuneyard-") as name:
-        for entry in entries(checkpoint, "weights"):
-            if entry.path in (TOKENIZER, CONFIG, CHAT_TEMPLATE):
+        for entry in entries(model, "weights"):
+            if entry.path in (TOKENIZER, CONFIG, SPECIAL_TOKENS, CHAT_TEMPLATE):
                 path = Path(name) / entry.path
-                storage.fetch(f"{checkpoint.prefix}/{entry.path}", path, sha256=entry.sha256)
+                storage.fetch(f"{model.prefix}/{entry.path}", path, sha256=entry.sha256)
         yield Path(name)
 
 

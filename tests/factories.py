@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.hub_client import HubClient
 from core.jobs import submit_job
 from core.models import Job
 from core.plan.reader import FactsReader
@@ -24,7 +25,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 def facts_reader(model_roots: Sequence[Path]) -> FactsReader:
     """A reader of model facts without a Hub."""
-    return FactsReader(model_roots, hf_endpoint=NOWHERE)
+    return FactsReader(model_roots, HubClient(NOWHERE))
 
 
 def later(seconds: float) -> datetime:

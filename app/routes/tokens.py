@@ -28,4 +28,4 @@ def count_tokens(database: DatabaseDep, services: ServicesDep, body: JsonObject)
     spec = parse_spec(body)
     with database.read() as session:
         question = find_question(session, spec, services.settings.model_roots)
-    return token_report(question, services.storage)
+    return token_report(question, services.storage, services.tokenizers)

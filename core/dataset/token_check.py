@@ -22,6 +22,11 @@ BATCH_ROWS = 256
 DEFAULT_MAX_LENGTH = 1024
 """SFTConfig's own."""
 TOKENIZER, CONFIG, CHAT_TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+SPECIAL_TOKENS = "special_tokens_map.json"
+"""Where older models say what tokenizer_config.json says today."""
+NO_TOKENIZER = (
+    f"The model has no {TOKENIZER}, so its tokens are counted by the job itself, before it trains."
+)
 
 
 def report(request: dict[str, Any]) -> dict[str, Any]:
@@ -68,18 +73,19 @@ def _cutting(training: dict[str, Any]) -> Cutting:
 def _encoder(model: Path, chat_template: str | None, training: dict[str, Any]) -> Encoder:
     file = model / TOKENIZER
     if not file.is_file():
-        raise InvalidArgument(f"The model has no {TOKENIZER}.", param="model")
+        raise InvalidArgument(NO_TOKENIZER, param="model")
     try:
         tokenizer = Tokenizer.from_file(str(file))
-        config = json.loads((model / CONFIG).read_bytes()) if (model / CONFIG).is_file() else {}
+        config = _object(model / SPECIAL_TOKENS) | _object(model / CONFIG)
+        own_template = _chat_template(model, config)
     except Exception as error:  # the library raises Exception itself for a file it cannot read
-        raise InvalidArgument(f"The model's {TOKENIZER} cannot be read.", param="model") from error
+        raise InvalidArgument("The model's tokenizer cannot be read.", param="model") from error
     texts = {
         name: text
         for name in ("bos_token", "eos_token", "pad_token", "unk_token")
         if (text := _text(config.get(name)))
     }
-    source = chat_template or _chat_template(model, config)
+    source = chat_template or own_template
     chat = None
     if source is not None:
         chat = ChatTemplate(source, texts, [*special_tokens(tokenizer), *texts.values()])
@@ -92,7 +98,16 @@ def _chat_template(model: Path, config: dict[str, Any]) -> str | None:
     if file.is_file():
         return file.read_text(encoding="utf-8")
     found = config.get("chat_template")
+    if isinstance(found, list):
+        named = {each["name"]: each["template"] for each in found}
+        found = named.get("default")
     return found if isinstance(found, str) else None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON file; nothing where there is none."""
+    found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    return found
 
 
 def _text(token: Any) -> str | None:

@@ -6,15 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 from sqlalchemy.orm import Session
 
 from core.base_model import local_folder, parse_model
 from core.db import project_of
-from core.egress import Egress
 from core.errors import InvalidArgument, ModelNotFound, Unavailable
+from core.hub_client import HubClient, HubModel
 from core.model_facts import (
     INDEX,
     MAX_CONFIG_BYTES,
@@ -28,7 +26,7 @@ from core.model_facts import (
 )
 from core.permissions import get_usable_job
 
-TIMEOUT_SECONDS = 5.0
+READ_SECONDS = 20.0
 KEPT_SECONDS = 3600.0
 MAX_DEPTH = 8
 HALF_TYPES = ("bfloat16", "float16")
@@ -37,13 +35,9 @@ HALF_TYPES = ("bfloat16", "float16")
 class FactsReader:
     """Reads each model once. Only `prefetch` uses the network; call it outside of a transaction."""
 
-    def __init__(
-        self, model_roots: Sequence[Path], *, hf_endpoint: str, hf_token: str | None = None
-    ):
+    def __init__(self, model_roots: Sequence[Path], hub: HubClient):
         self._roots = model_roots
-        self._endpoint = hf_endpoint.rstrip("/")
-        self._token = hf_token
-        self._egress = Egress(trusted_hosts=[urlsplit(hf_endpoint).hostname or ""])
+        self._client = hub
         self._lock = threading.Lock()
         self._folders: dict[Path, tuple[int, ModelFacts]] = {}
         self._hub: dict[str, tuple[float, ModelFacts]] = {}
@@ -94,33 +88,22 @@ class FactsReader:
         return known[1]
 
     def _from_hub(self, name: str) -> ModelFacts:
-        headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
-        base = f"{self._endpoint}/{name}/resolve/main"
-        try:
-            # The Hub keeps large files on other hosts, which do not get the token.
-            with self._egress.client(
-                seconds=TIMEOUT_SECONDS, follow_redirects=True, headers=headers
-            ) as http:
-                raw = _get(http, f"{base}/config.json", MAX_CONFIG_BYTES)
-                if raw is None:
-                    raise ModelNotFound(f"The Hub has no config.json of {name}.", param="model")
-                config = parse_config(name, raw)
-                return _counted(http, base, name, config)
-        except httpx.HTTPError as error:
-            raise Unavailable(
-                f"The Hub does not answer for {name}: {type(error).__name__}.", param="model"
-            ) from error
+        with self._client.opened(name, seconds=READ_SECONDS) as model:
+            raw = model.read("config.json", MAX_CONFIG_BYTES)
+            if raw is None:
+                raise ModelNotFound(f"The Hub has no config.json of {name}.", param="model")
+            return _counted(model, name, parse_config(name, raw))
 
 
-def _counted(http: httpx.Client, base: str, name: str, config: dict[str, Any]) -> ModelFacts:
-    index = _get(http, f"{base}/{INDEX}", MAX_CONFIG_BYTES * 4)
+def _counted(model: HubModel, name: str, config: dict[str, Any]) -> ModelFacts:
+    index = model.read(INDEX, MAX_CONFIG_BYTES * 4)
     if index is not None:
         return make_facts(name, config, _total(name, index, config))
-    first = _get(http, f"{base}/{WEIGHTS}", 8)
+    first = model.read(WEIGHTS, 8)
     if first is None:
         return make_facts(name, config, {})
     size = header_size(name, WEIGHTS, first)
-    header = _get(http, f"{base}/{WEIGHTS}", 8 + size)
+    header = model.read(WEIGHTS, 8 + size)
     return make_facts(name, config, parse_header(name, WEIGHTS, (header or b"")[8:]))
 
 
@@ -134,17 +117,3 @@ def _total(name: str, index: bytes, config: dict[str, Any]) -> dict[str, tuple[l
         ) from error
     dtype = config.get("dtype") or config.get("torch_dtype")
     return {"all": ([size // (2 if dtype in HALF_TYPES else 4)], "F")}
-
-
-def _get(http: httpx.Client, url: str, limit: int) -> bytes | None:
-    """The first bytes of a file, however large it is; None where there is no such file."""
-    with http.stream("GET", url, headers={"range": f"bytes=0-{limit - 1}"}) as response:
-        if response.status_code in (401, 403, 404):
-            return None
-        response.raise_for_status()
-        content = b""
-        for chunk in response.iter_bytes():
-            content += chunk
-            if len(content) >= limit:
-                break
-    return content[:limit]

@@ -17,11 +17,15 @@ from cli.embedded.broker import free_port
 
 
 class FakeHub:
-    """Serves repositories; counts what was asked for."""
+    """Serves repositories; keeps what was asked for."""
 
     def __init__(self, root: Path):
         self._root = root
         self.tokens: set[str | None] = set()
+        self.asked: list[str] = []
+        """Paths, in order."""
+        self.gated: set[str] = set()
+        """Names of repositories whose files nobody gets."""
         api, repo = "/api/{kind}/{owner}/{name}", "{owner}/{name}/resolve/{revision}/{path:path}"
         self.app = Starlette(
             routes=[
@@ -36,6 +40,7 @@ class FakeHub:
 
     def _folder(self, request: Request, kind: str) -> Path | None:
         self.tokens.add(request.headers.get("authorization"))
+        self.asked.append(request.url.path)
         values = request.path_params
         folder = self._root / kind / values["owner"] / values["name"]
         return folder if folder.is_dir() else None
@@ -65,6 +70,8 @@ class FakeHub:
         folder = self._folder(request, kind)
         if folder is None:
             return _error("RepoNotFound")
+        if f"{folder.parent.name}/{folder.name}" in self.gated:
+            return _error("GatedRepo", status=403)
         path = folder / request.path_params["path"]
         headers = {"x-repo-commit": _commit(folder)}
         if not path.is_file():
@@ -106,5 +113,5 @@ def _commit(folder: Path) -> str:
     return hashlib.sha1(str(_entries(folder)).encode()).hexdigest()
 
 
-def _error(code: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(status_code=404, headers={"x-error-code": code, **(headers or {})})
+def _error(code: str, headers: dict[str, str] | None = None, *, status: int = 404) -> Response:
+    return Response(status_code=status, headers={"x-error-code": code, **(headers or {})})
