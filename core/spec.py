@@ -74,7 +74,9 @@ class DatasetSpec(_Strict):
     eval_split: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     """The split to evaluate on."""
     revision: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    """Branch, tag or commit."""
+    """Branch, tag or commit. Later attempts read the commit that the first one trained on."""
+    streaming: bool = False
+    """Whether no more rows of `split` are fetched than `training.max_steps` will see."""
 
 
 class Resources(_Strict):

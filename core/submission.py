@@ -28,6 +28,7 @@ from core.refit import effective_batch
 from core.room import check_fits_ever
 from core.spec import JobSpec, ResolvedSpec, parse_spec
 from core.states import JobStatus
+from core.streaming import check_streaming, same_rows
 from core.template import compile_template
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ def _checked(
         warnings += check_quantization(spec.quantization).warnings
     training = _with_hyperparameters(spec, checked.values)
     _check_evaluation(spec, training)
+    check_streaming(spec.dataset, training)
     base_model = pin_model(session, spec.model, model_roots=model_roots, project_id=project_id)
     file = _check_data(session, spec, training, project_id)
     _seed(spec, training)
@@ -152,6 +154,8 @@ def retry_spec(job: Job, training: Mapping[str, Any]) -> JobSpec:
             "from a checkpoint; change micro-batch and accumulation together.",
             param="training.per_device_train_batch_size",
         )
+    if body.get("dataset") is not None:
+        body["dataset"] = same_rows(job, body["training"])
     return parse_spec(body)
 
 

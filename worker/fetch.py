@@ -7,14 +7,19 @@ configured, and what the operator allows. The last line on stdout is the answer.
 
 import hashlib
 import json
+import re
 import sys
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from datasets import DatasetDict, IterableDatasetDict, load_dataset
-from datasets.exceptions import DatasetNotFoundError
-from huggingface_hub import snapshot_download
+from datasets import Dataset, IterableDataset, load_dataset
+from datasets.data_files import EmptyDatasetError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
+from datasets.features.features import require_decoding
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -29,6 +34,9 @@ from core.errors import AddressNotAllowed
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
 """No pickles: weights come as safetensors or not at all."""
 
+COMMIT = re.compile("[0-9a-f]{40}")
+SCRIPTS = "Dataset scripts are no longer supported"
+"""What the library says, as a RuntimeError, to a dataset that is a program."""
 NOT_FOUND = (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, DatasetNotFoundError)
 
 
@@ -39,7 +47,7 @@ def main() -> int:
     guard_process(Egress([*allowed, *addresses_of(request["trusted"])]))
     try:
         fetch = fetch_model if request["kind"] == "model" else fetch_dataset
-        return _answer({"path": str(fetch(request))})
+        return _answer(fetch(request))
     except NOT_FOUND as error:
         message = f"The Hub has no {request['kind']} {request['name']!r} that this server may read."
         return _answer({"code": f"{request['kind']}_not_found", "message": message}, error)
@@ -48,38 +56,74 @@ def main() -> int:
         return _answer({"code": "hub_unavailable", "message": message}, error)
     except AddressNotAllowed as error:
         return _answer({"code": "hub_unavailable", "message": error.message}, error)
-    except ValueError as error:
+    except (ValueError, DatasetsError, EmptyDatasetError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and SCRIPTS not in str(error):
+            raise
         code = "invalid_model" if request["kind"] == "model" else "invalid_argument"
         return _answer({"code": code, "message": _first_line(error)}, error)
 
 
-def fetch_model(request: dict[str, Any]) -> Path:
+def fetch_model(request: dict[str, Any]) -> dict[str, Any]:
     """The snapshot of a model repository, complete or not at all."""
     folder = Path(snapshot_download(request["name"], allow_patterns=MODEL_FILES))
     if not any(folder.glob("*.safetensors")):
         raise ValueError(
             f"{request['name']!r} has no safetensors weights; pickled weights are not loaded."
         )
-    return folder
+    return {"path": str(folder)}
 
 
-def fetch_dataset(request: dict[str, Any]) -> Path:
+def fetch_dataset(request: dict[str, Any]) -> dict[str, Any]:
     """One split of a dataset, saved as Arrow files that need no network to load."""
-    key = json.dumps([request.get(name) for name in ("name", "config", "split", "revision")])
-    target = Path(request["folder"]) / "saved" / hashlib.sha256(key.encode()).hexdigest()
-    if target.exists():
-        return target
-    dataset = load_dataset(
+    commit = request["revision"] or ""
+    if not COMMIT.fullmatch(commit):
+        info = HfApi().dataset_info(request["name"], revision=request["revision"])
+        commit = str(info.sha)
+    about = [request["name"], request["config"], request["split"], commit, request.get("stream")]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    target = Path(request["folder"]) / "saved" / key
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        with TemporaryDirectory(dir=target.parent, suffix=".partial") as staging:
+            found = _rows(request, commit, key, Path(staging))
+            found.save_to_disk(f"{staging}/saved")
+            Path(staging, "saved").rename(target)
+    return {"path": str(target), "revision": commit}
+
+
+def _rows(request: dict[str, Any], commit: str, key: str, staging: Path) -> Dataset:
+    rows = load_dataset(
         request["name"],
-        request.get("config"),
+        request["config"],
         split=request["split"],
-        revision=request.get("revision"),
+        revision=commit,
+        streaming="stream" in request,
     )
-    assert not isinstance(dataset, DatasetDict | IterableDatasetDict)
-    staging = target.with_suffix(".partial")
-    dataset.save_to_disk(str(staging))
-    staging.rename(target)
-    return target
+    if isinstance(rows, Dataset):
+        return rows
+    assert isinstance(rows, IterableDataset)
+    rows = _some(rows, **request["stream"])
+    written = Dataset.from_generator(
+        partial(iter, rows),
+        features=rows.features,
+        cache_dir=str(staging / "cache"),
+        fingerprint=key[:32],
+    )
+    assert isinstance(written, Dataset)
+    return written
+
+
+def _some(stream: IterableDataset, *, rows: int | None, seed: int | None) -> IterableDataset:
+    """The first rows of a stream, or all; with a seed, of one that is shuffled as it is read."""
+    if seed is not None:
+        stream = stream.shuffle(seed=seed)
+    if rows is not None:
+        stream = stream.take(rows)
+    if stream.features is None:
+        return stream
+    # Reading an image or a sound would open whatever address stands in its cell.
+    kinds = stream.features.items()
+    return stream.select_columns([name for name, kind in kinds if not require_decoding(kind)])
 
 
 def _answer(answer: dict[str, Any], error: Exception | None = None) -> int:
@@ -90,7 +134,8 @@ def _answer(answer: dict[str, Any], error: Exception | None = None) -> int:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:500]
+    cause = error.__cause__ if isinstance(error, DatasetGenerationError) else None
+    return str(cause or error).strip().partition("\n")[0][:500]
 
 
 if __name__ == "__main__":

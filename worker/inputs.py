@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -28,6 +28,7 @@ from core.resuming import resumable
 from core.settings import Settings
 from core.states import EventKind, FailureReason, Level
 from core.storage import CorruptObject, Storage
+from core.streaming import streamed_rows
 from worker.loglines import LineSplitter
 from worker.tokencache import TokenCache, tokens_key
 
@@ -111,7 +112,8 @@ class Inputs:
             if parsed.kind == "local":
                 return BaseModel(local_folder(name, self.settings.model_roots), name)
             if parsed.kind == "hub":
-                return BaseModel(self._from_hub({"kind": "model", "name": name}), name)
+                fetched = self._from_hub({"kind": "model", "name": name})
+                return BaseModel(Path(fetched["path"]), name)
             with self.database.read(project_id=project_id) as session:
                 checkpoint = find_model_checkpoint(session, parsed)
                 owner = session.get_one(Job, checkpoint.job_id).project_id
@@ -132,9 +134,9 @@ class Inputs:
         train, evaluation = None, None
         dataset = job.spec.get("dataset")
         if dataset is not None:
-            train = self._split(job, dataset, dataset.get("split", "train"), model)
+            train = self._split(job, dataset, "train", model)
             if dataset.get("eval_split"):
-                evaluation = self._split(job, dataset, dataset["eval_split"], model)
+                evaluation = self._split(job, dataset, "eval", model)
         if job.training_file is not None:
             train = self._file(job, job.training_file, "training_file", model)
         if job.validation_file is not None:
@@ -142,17 +144,28 @@ class Inputs:
         assert train is not None
         return train, evaluation
 
-    def _split(self, job: Job, dataset: dict[str, Any], split: str, model: Path) -> dict[str, Any]:
-        folder = self._from_hub(
-            {
-                "kind": "dataset",
-                "name": dataset["path"],
-                "config": dataset.get("name"),
-                "split": split,
-                "revision": dataset.get("revision"),
+    def _split(
+        self, job: Job, dataset: dict[str, Any], use: Literal["train", "eval"], model: Path
+    ) -> dict[str, Any]:
+        is_train = use == "train"
+        # What was trained on stays what it was, wherever its branch goes meanwhile.
+        seen = (job.data_report or {}).get(use) or {}
+        request = {
+            "kind": "dataset",
+            "name": dataset["path"],
+            "config": dataset.get("name"),
+            "split": dataset.get("split", "train") if is_train else dataset["eval_split"],
+            "revision": seen.get("revision") or dataset.get("revision"),
+        }
+        if dataset.get("streaming"):
+            is_shuffled = is_train and job.training.get("shuffle_dataset", False)
+            request["stream"] = {
+                "rows": streamed_rows(job.training) if is_train else None,
+                "seed": job.seed if is_shuffled else None,
             }
-        )
-        return self._with_tokens(job, {"kind": "saved", "path": str(folder)}, model)
+        fetched = self._from_hub(request)
+        source = {"kind": "saved", "path": fetched["path"], "revision": fetched["revision"]}
+        return self._with_tokens(job, source, model)
 
     def _file(self, job: Job, file_id: str, param: str, model: Path) -> dict[str, Any]:
         try:
@@ -241,7 +254,7 @@ class Inputs:
         with self.database.write() as session:
             record(session, self.lease, [event], now=database_now(session), step=0)
 
-    def _from_hub(self, request: dict[str, Any]) -> Path:
+    def _from_hub(self, request: dict[str, Any]) -> dict[str, Any]:
         """Fetch a model or dataset in a process of its own, which alone has network and token."""
         folder = self.cache / "hub"
         folder.mkdir(parents=True, exist_ok=True)
@@ -268,7 +281,7 @@ class Inputs:
             finally:
                 process.kill()
         if "path" in answer:
-            return Path(answer["path"])
+            return answer
         reason = FailureReason.of(answer.get("code", "internal"))
         message = answer.get("message", f"Fetching {request['name']} from the Hub failed.")
         raise _refuse(reason, message, request["kind"])

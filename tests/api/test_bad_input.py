@@ -70,6 +70,20 @@ BAD_JOBS = [
         400, "invalid_argument", "dataset.path", "", id="a path for a dataset",
     ),
     case(
+        {"dataset": {"path": "a/b", "streaming": True}},
+        400, "invalid_argument", "training.max_steps", "how far", id="a stream without an end",
+    ),
+    case(
+        {"dataset": {"path": "a/b", "streaming": True},
+         "training": {"max_steps": 4, "packing": True}},
+        400, "invalid_argument", "training.packing", "not packed", id="a stream to be packed",
+    ),
+    case(
+        {"dataset": {"path": "a/b", "streaming": True, "split": "train[:9]"},
+         "training": {"max_steps": 4}},
+        400, "invalid_argument", "dataset.split", "slice", id="a slice of a stream",
+    ),
+    case(
         {"training": {"gradient_accumulation_stepz": 2}},
         400, "unknown_argument", "training.gradient_accumulation_stepz",
         '"gradient_accumulation_steps"', id="a misspelt argument",

@@ -5,16 +5,28 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from core.models import Job
-from core.settings import Settings
-from core.states import JobStatus
+from core.states import JobStatus, Outcome
 from examples.tiny_model import write_pydoc_text
 from tests.servers.hub import FakeHub, running_hub
 from tests.worker.conftest import Bench
+from tests.worker.test_supervisor import (
+    has_checkpoint,
+    outcomes,
+    training_children,
+    wait_for,
+    weights,
+    working,
+)
 
-pytestmark = pytest.mark.training
+pytestmark = [
+    pytest.mark.training,
+    pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True),
+]
 
 TOKEN = "hf_canary_token"
 
@@ -31,15 +43,30 @@ def hub(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[tupl
     texts.mkdir(parents=True)
     write_pydoc_text(texts / "train.jsonl", rows=40)
     write_pydoc_text(texts / "test.jsonl", rows=8)
+    (root / "datasets" / "acme" / "empty").mkdir()
+    table = root / "datasets" / "acme" / "table"
+    table.mkdir(parents=True)
+    write_table(table / "train.parquet", 300)
+    write_table(table / "validation.parquet", 10)
     with running_hub(root) as running:
         yield running
 
 
+def write_table(path: Path, rows: int, word: str = "row") -> None:
+    """A Parquet file of texts, beside a column that nobody trains on."""
+    numbers = list(range(rows))
+    texts = [f"{word} {number} of {rows}" for number in numbers]
+    pq.write_table(pa.table({"text": texts, "number": numbers}), path, row_group_size=50)
+
+
+def point_at(bench: Bench, url: str) -> None:
+    """Let the worker have this Hub."""
+    hub = {"hf_endpoint": url, "hf_token": TOKEN, "retry_backoff_seconds": 0}
+    bench.settings = bench.settings.model_copy(update=hub)
+
+
 def run(bench: Bench, url: str, **body: object) -> Job:
-    home = bench.settings.home
-    bench.settings = Settings(
-        TUNEYARD_HOME=home, HF_ENDPOINT=url, HF_TOKEN=TOKEN, RETRY_BACKOFF_SECONDS=0
-    )
+    point_at(bench, url)
     job = bench.submit(**body)
     runtime = bench.runtime()
     runtime.work()
@@ -59,6 +86,47 @@ def test_model_and_dataset_of_the_hub(bench: Bench, hub: tuple[FakeHub, str]) ->
     assert f"Bearer {TOKEN}" in hub[0].tokens
 
 
+def test_a_streamed_dataset_is_read_as_far_as_the_steps_go(
+    bench: Bench, hub: tuple[FakeHub, str]
+) -> None:
+    dataset = {"path": "acme/table", "eval_split": "validation", "streaming": True}
+
+    job = run(bench, hub[1], dataset=dataset, training={"shuffle_dataset": True})
+
+    assert job.status is JobStatus.SUCCEEDED, job.error
+    assert job.data_report is not None
+    assert job.data_report["train"]["rows"] == 6 * 2
+    assert job.data_report["eval"]["rows"] == 10
+    assert len(job.data_report["train"]["revision"]) == 40
+    shown = "".join(s["text"] for s in job.data_report["train"]["samples"][0]["segments"])
+    assert "row 0 of 300" not in shown
+
+
+def test_a_killed_job_goes_on_with_the_rows_that_it_had_whatever_the_hub_has_now(
+    bench: Bench, tmp_path: Path
+) -> None:
+    moving = tmp_path / "hub" / "datasets" / "acme" / "moving"
+    moving.mkdir(parents=True)
+    write_table(moving / "train.parquet", 300)
+    body = {
+        "dataset": {"path": "acme/moving", "streaming": True},
+        "training": {"max_steps": 120, "save_steps": 10},
+    }
+    with running_hub(tmp_path / "hub") as (_, url):
+        calm = run(bench, url, **body)
+        killed = bench.submit(**body)
+        with working(bench.runtime()) as thread:
+            wait_for(bench, killed.id, has_checkpoint)
+            write_table(moving / "train.parquet", 300, "other")
+            for child in training_children():
+                child.kill()
+            thread.join()
+
+    assert outcomes(bench, killed.id) == [Outcome.FAILED, Outcome.SUCCEEDED]
+    assert bench.losses(killed.id) == bench.losses(calm.id)
+    assert weights(bench, killed.id) == weights(bench, calm.id)
+
+
 def test_the_adapter_names_its_public_base(bench: Bench, hub: tuple[FakeHub, str]) -> None:
     job = run(bench, hub[1], model="acme/tiny-llama", peft={"r": 2})
 
@@ -71,6 +139,11 @@ def test_the_adapter_names_its_public_base(bench: Bench, hub: tuple[FakeHub, str
 @pytest.mark.parametrize(
     ("body", "code"),
     [
+        (
+            {"dataset": {"path": "acme/table", "split": "nope", "streaming": True}},
+            "invalid_argument",
+        ),
+        ({"dataset": {"path": "acme/empty"}}, "invalid_argument"),
         ({"model": "acme/absent"}, "model_not_found"),
         ({"model": "acme/pickled"}, "invalid_model"),
         ({"model": "acme/tiny-llama", "dataset": {"path": "acme/absent"}}, "dataset_not_found"),

@@ -13,6 +13,7 @@ import warnings
 from multiprocessing import util
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import datasets
 import orjson
@@ -92,14 +93,23 @@ class Child:
             before_save=self._link.wait_for_room,
             after_save=self._saved,
         )
-        reports = {name: report.to_dict() for name, report in trainer.data_reports.items()}
-        self._link.send("data_report", **{"train": None, "eval": None} | reports)
+        self._link.send("data_report", **self._data_reports(trainer))
         self._enter("train")
         try:
             trainer.train(resume_from_checkpoint=order.resume_from and str(order.resume_from))
         except StoppedBeforeTraining as stopped:
             return stopped.step, stopped.total_steps
         return trainer.state.global_step, trainer.state.max_steps
+
+    def _data_reports(self, trainer: JobTrainer) -> dict[str, Any]:
+        """By "train" and "eval": the report, with the commit of a Hub dataset."""
+        reports: dict[str, Any] = {"train": None, "eval": None}
+        for name, report in trainer.data_reports.items():
+            source = self._order.train if name == "train" else self._order.eval
+            assert source is not None
+            commit = {} if source.revision is None else {"revision": source.revision}
+            reports[name] = report.to_dict() | commit
+        return reports
 
     def announce(self, state: TrainerState) -> None:
         """Tell what is going to be trained, and how."""

@@ -22,6 +22,8 @@ class DataSource(_Strict):
     tokens_key: str | None = None
     """Name of the tokens of this file by this tokenizer: a folder in `tokens` of the scratch
     folder, which is there already where this machine has them."""
+    revision: str | None = None
+    """The commit of a Hub dataset."""
 
 
 class Order(_Strict):
