@@ -1,23 +1,17 @@
 """The API over HTTP: one client, and its failures in the user's words."""
 
-import hashlib
-import os
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import httpx
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from cli.config import Connection, connection
 from cli.errors import Exit, UserError
+from cli.flags import flags
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 TIMEOUT = httpx.Timeout(60, connect=5)
-UPLOAD_TIMEOUT = httpx.Timeout(None, connect=5)
-"""The answer to an upload comes when every line has been checked."""
 EXITS = {
     400: Exit.USAGE,
     401: Exit.NOT_ALLOWED,
@@ -26,89 +20,93 @@ EXITS = {
     409: Exit.CONFLICT,
     "invalid_state": Exit.CONFLICT,
     "invalid_file": Exit.DATA_REFUSED,
+    "insufficient_disk": Exit.DATA_REFUSED,
 }
 """By the error's code where it says more than the status does."""
+HINTS = {
+    401: "Sign in with `tuneyard login`, or set TUNEYARD_API_KEY.",
+    "job_not_found": "`tuneyard list` shows the jobs.",
+    "file_not_found": "`tuneyard files list` shows the files.",
+    "worker_not_found": "`tuneyard workers list` shows the workers.",
+    "model_not_found": "`tuneyard models list` shows those of the server; a Hub id works, too.",
+}
 TERMINAL = ("succeeded", "failed", "cancelled")
 JOBS = "/v1/fine_tuning/jobs"
 PLAN = "/v1/fine_tuning/plan"
 TOKENS = "/v1/fine_tuning/tokens"
-PART_BYTES = 32 * 1024**2
-"""Larger files are sent in parts, each of which can be sent again."""
-TRIES = 5
+NAMED_AT_ONCE = 6
+ID_LENGTH = len("ftjob-") + 24
 
 
 class Client:
     """Calls of the API that the command needs."""
 
-    def __init__(self) -> None:
-        self.url = os.environ.get("TUNEYARD_URL", DEFAULT_URL).rstrip("/")
-        key = os.environ.get("TUNEYARD_API_KEY", "none")
-        headers = {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT)
+    def __init__(self, to: Connection | None = None) -> None:
+        found = to or connection()
+        self.url = found.url
+        headers = {"Authorization": f"Bearer {found.key or 'none'}"}
+        hooks: dict[str, list[Any]] = {"response": [_tell]} if flags.is_debug else {}
+        self._http = httpx.Client(
+            base_url=self.url, headers=headers, timeout=TIMEOUT, event_hooks=hooks
+        )
+
+    def close(self) -> None:
+        """End its connections; those of a process end with it."""
+        self._http.close()
 
     def get(self, path: str, **query: Any) -> Any:
         """A JSON object."""
-        return self._call("GET", path, params=query)
+        return self.call("GET", path, params=query)
 
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         """A JSON object; `body` is sent as JSON."""
-        return self._call("POST", path, json=body, params=query)
+        return self.call("POST", path, json=body, params=query)
 
     def delete(self, path: str) -> Any:
         """What was deleted."""
-        return self._call("DELETE", path)
+        return self.call("DELETE", path)
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Any JSON object."""
-        return self._call(method, path, **({} if body is None else {"json": body}))
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """Any JSON object, or nothing where the answer has none."""
+        try:
+            response = self._http.request(method, path, **arguments)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.is_error:
+            raise _refused(response)
+        return response.json() if response.content else None
 
-    def upload(self, path: Path) -> Any:
-        """The file object of a new upload to train on."""
-        size = path.stat().st_size
-        with path.open("rb") as source, progress(f"Uploading {path.name}", size) as advance:
-            if size > PART_BYTES:
-                return self._upload_parts(path.name, size, source, advance)
-            files = {"file": (path.name, source)}
-            data = {"purpose": "fine-tune"}
-            return self._call("POST", "/v1/files", files=files, data=data, timeout=UPLOAD_TIMEOUT)
-
-    def _upload_parts(
-        self, name: str, size: int, source: BinaryIO, advance: Callable[[int], None]
-    ) -> Any:
-        about = {"filename": name, "purpose": "fine-tune", "bytes": size}
-        upload = self.post("/v1/uploads", about | {"mime_type": "application/octet-stream"})
-        path, parts = f"/v1/uploads/{upload['id']}", []
-        while part := source.read(PART_BYTES):
-            parts.append(self._send_part(path, part))
-            advance(len(part))
-        body = {"part_ids": parts}
-        done = self._call("POST", f"{path}/complete", json=body, timeout=UPLOAD_TIMEOUT)
-        return self.get(f"/v1/files/{done['file']['id']}")
-
-    def _send_part(self, path: str, part: bytes) -> str:
-        """The id of a stored part; a connection that breaks costs this part and no other."""
-        for attempt in range(TRIES):
-            try:
-                sent = self._call("POST", f"{path}/parts", files={"data": part})
-            except UserError as error:
-                if error.code is not Exit.NO_SERVER or attempt == TRIES - 1:
-                    raise
-                time.sleep(2**attempt)
-            else:
-                return str(sent["id"])
-        raise AssertionError
+    def pages(self, path: str, *, limit: int, **query: Any) -> list[Any]:
+        """The first `limit` items of a list, however many pages they take."""
+        found: list[Any] = []
+        while len(found) < limit:
+            page = self.get(path, limit=min(100, limit - len(found)), **query)
+            found += page["data"]
+            if not page["has_more"]:
+                break
+            query["after"] = page["last_id"]
+        return found
 
     def job(self, name: str) -> Any:
         """A job by its id, a unique prefix of it, its own suffix, or `@last`."""
-        if name.startswith("ftjob-") and len(name) == len("ftjob-") + 24:
+        if name.startswith("ftjob-") and len(name) == ID_LENGTH:
             return self.get(f"{JOBS}/{name}")
-        jobs = self.get(JOBS, limit=100)["data"]
-        found = _named(name, jobs)
+        found = self._named(name) if name else []
         if len(found) != 1:
-            what = "No job has" if not found else f"{len(found)} jobs have"
-            hint = ", ".join(job["id"] for job in found[:5]) or "tuneyard list"
+            what = "No job has" if not found else "More than one job has"
+            hint = ", ".join(job["id"] for job in found[:5]) or HINTS["job_not_found"]
             raise UserError(f"{what} the name {name!r}.", hint, code=Exit.NOT_FOUND)
         return self.get(f"{JOBS}/{found[0]['id']}")
+
+    def file(self, name: str) -> Any:
+        """A file by its id, a unique prefix of it, its filename, or `@last`."""
+        files = self.get("/v1/files")["data"] if name else []
+        found = [file for file in files if file["id"] == name] or _files_named(name, files)
+        if len(found) != 1:
+            what = "No file has" if not found else f"{len(found)} files have"
+            hint = ", ".join(file["id"] for file in found[:5]) or HINTS["file_not_found"]
+            raise UserError(f"{what} the name {name!r}.", hint, code=Exit.NOT_FOUND)
+        return found[0]
 
     @contextmanager
     def stream(self, path: str, **headers: str) -> Iterator[httpx.Response]:
@@ -122,36 +120,10 @@ class Client:
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 
-    def download(self, path: str, target: Path, *, size: int, sha256: str) -> None:
-        """A file, from where an earlier download stopped, verified before it appears."""
-        if target.is_file() and _sha256(target) == sha256:
-            return
-        partial = target.with_name(f"{target.name}.{sha256[:8]}.partial")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        start = partial.stat().st_size if partial.exists() else 0
-        if start < size:
-            mode = {"range": f"bytes={start}-", "if-range": f'"{sha256}"'} if start else {}
-            with self.stream(path, **mode) as response, progress(target.name, size) as advance:
-                resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
-                advance(start if resumed else 0)
-                with partial.open("ab" if resumed else "wb") as file:
-                    for chunk in response.iter_bytes():
-                        file.write(chunk)
-                        advance(len(chunk))
-        partial.touch()
-        if _sha256(partial) != sha256:
-            partial.unlink()
-            raise UserError(f"{target.name} arrived damaged.", "Download it again.")
-        partial.replace(target)
-
-    def _call(self, method: str, path: str, **arguments: Any) -> Any:
-        try:
-            response = self._http.request(method, path, **arguments)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if response.is_error:
-            raise _refused(response)
-        return response.json()
+    def _named(self, name: str) -> list[Any]:
+        if name == "@last":
+            return list(self.get(JOBS, limit=1)["data"])
+        return list(self.get(JOBS, limit=NAMED_AT_ONCE, name=name)["data"])
 
     def _unreachable(self, error: httpx.TransportError) -> UserError:
         return UserError(
@@ -161,34 +133,16 @@ class Client:
         )
 
 
-@contextmanager
-def progress(what: str, size: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; call what it gives with the bytes that were moved."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda count: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TransferSpeedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(what, total=size)
-        yield lambda count: bar.advance(task, count)
-
-
-def _named(name: str, jobs: list[Any]) -> list[Any]:
-    """The jobs that a name can mean; a suffix counts as much as the beginning of an id."""
-    if not name:
-        return []
+def _files_named(name: str, files: list[Any]) -> list[Any]:
     if name == "@last":
-        return jobs[:1]
-    prefixes = (name, f"ftjob-{name}")
-    return [
-        job for job in jobs if job["user_provided_suffix"] == name or job["id"].startswith(prefixes)
-    ]
+        return files[:1]
+    prefixes = (name, f"file-{name}")
+    return [file for file in files if file["filename"] == name or file["id"].startswith(prefixes)]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _tell(response: httpx.Response) -> None:
+    request, number = response.request, response.headers.get("x-request-id", "")
+    sys.stderr.write(f"{request.method} {request.url} {response.status_code} {number}\n")
 
 
 def _refused(response: httpx.Response) -> UserError:
@@ -198,5 +152,7 @@ def _refused(response: httpx.Response) -> UserError:
     except (ValueError, KeyError, TypeError):
         error, message = {}, f"The server answered {response.status_code}."
     code = EXITS.get(error.get("code")) or EXITS.get(response.status_code, Exit.ERROR)
-    request_id = response.headers.get("x-request-id", "")
-    return UserError(message, f"Request {request_id}" if code is Exit.ERROR else "", code=code)
+    hint = HINTS.get(error.get("code")) or HINTS.get(response.status_code, "")
+    if code is Exit.ERROR:
+        hint = f"Request {response.headers.get('x-request-id', '')}"
+    return UserError(message, hint, code=code)

@@ -3,23 +3,26 @@
 Text for people goes to standard error, data to standard output.
 """
 
+import importlib.metadata
 import sys
+import traceback
 from collections.abc import Callable
+from types import TracebackType
+from typing import Annotated
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]
 
-from cli.commands import doctor, follow, jobs, operate, submit
+from cli.commands import account, doctor, follow, jobs, operate, submit
 from cli.commands.checkpoints import checkpoints, pull
 from cli.commands.files import files
 from cli.commands.models import models
 from cli.commands.workers import workers
 from cli.errors import UserError
+from cli.flags import flags
+from cli.options import FREE_SETTINGS
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Fine-tune open models on your own machine.",
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 jobs_group = typer.Typer(no_args_is_help=True, help="Trainings.")
 NOUNS = {
     "db": operate.database,
@@ -28,6 +31,7 @@ NOUNS = {
     "checkpoints": checkpoints,
     "models": models,
     "workers": workers,
+    "config": account.config,
     "keys": operate.keys,
 }
 OF_JOBS: dict[str, Callable[..., None]] = {
@@ -37,7 +41,10 @@ OF_JOBS: dict[str, Callable[..., None]] = {
     "open": jobs.open_page,
     "create": submit.submit,
     "plan": submit.plan,
+    "clone": submit.clone,
+    "compare": jobs.compare,
     "list": jobs.list_jobs,
+    "ls": jobs.list_jobs,
     "show": jobs.show,
     "watch": follow.watch,
     "wait": jobs.wait,
@@ -50,6 +57,10 @@ OF_JOBS: dict[str, Callable[..., None]] = {
 SHORT: dict[str, Callable[..., None]] = {
     "api": doctor.call_api,
     "doctor": doctor.doctor,
+    "completion": doctor.completion,
+    "login": account.login,
+    "logout": account.logout,
+    "whoami": account.whoami,
     "up": operate.up,
     "plan": submit.plan,
     "submit": submit.submit,
@@ -65,24 +76,72 @@ SHORT: dict[str, Callable[..., None]] = {
     "wait": jobs.wait,
 }
 """Those without a noun, for what people do every day."""
+TAKING_SETTINGS = (submit.plan, submit.submit, submit.clone, submit.retry)
+
+
+def _add(group: typer.Typer, name: str, command: Callable[..., None]) -> None:
+    context = FREE_SETTINGS if command in TAKING_SETTINGS else None
+    group.command(name, context_settings=context, hidden=name == "ls")(command)
+
+
 for name, command in SHORT.items():
-    app.command(name)(command)
+    _add(app, name, command)
 for name, command in OF_JOBS.items():
-    jobs_group.command(name)(command)
-jobs_group.command("ls", hidden=True)(jobs.list_jobs)
+    _add(jobs_group, name, command)
 for name, group in NOUNS.items():
     app.add_typer(group, name=name)
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        sys.stdout.write(f"tuneyard {importlib.metadata.version('tuneyard')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def before(
+    is_debug: Annotated[
+        bool, typer.Option("--debug", help="Print every request, and tracebacks.")
+    ] = False,
+    is_without_input: Annotated[bool, typer.Option("--no-input", help="Ask nothing.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Fine-tune open models on your own machine.
+
+    Examples:
+    tuneyard up
+    tuneyard submit MODEL --file train.jsonl --watch
+    tuneyard pull @last
+    """
+    flags.is_debug = flags.is_debug or is_debug
+    flags.is_without_input = is_without_input
+
+
 def main() -> None:
     """Run the command; an expected failure is one sentence and one next step."""
+    sys.excepthook = _unexpected
+    completion_init()
     try:
-        app()
+        app(prog_name="tuneyard")
     except UserError as error:
         sys.stderr.write(f"Error: {error.message}\n")
         if error.hint:
             sys.stderr.write(f"{error.hint}\n")
+        if flags.is_debug:
+            traceback.print_exception(error)
         sys.exit(error.code)
+
+
+def _unexpected(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    sys.stderr.write(f"Error: unexpected {kind.__name__}: {error}\n")
+    if flags.is_debug:
+        traceback.print_exception(kind, error, trace)
+    else:
+        sys.stderr.write("tuneyard --debug … shows where; please report it.\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,10 @@
 """A plan as a table for people."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
+
+from cli.words import in_words, size_in_words
 
 HEAD = ("micro-batch x accumulation", "checkpointing", "peak memory", "s a step", "")
 TERM_NAMES = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "runtime")
@@ -15,7 +19,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    terms = ", ".join(f"{name} {_size(best['terms'][name])}" for name in TERM_NAMES)
+    terms = ", ".join(f"{name} {size_in_words(best['terms'][name])}" for name in TERM_NAMES)
     return "\n".join([_course(plan), "", *table, "", f"Largest moment: {terms}", *_notes(plan)])
 
 
@@ -24,7 +28,7 @@ def _row(option: dict[str, Any], best: dict[str, Any]) -> tuple[str, ...]:
     return (
         f"{micro_batch} x {option['gradient_accumulation_steps']}",
         "yes" if option["gradient_checkpointing"] else "no",
-        _size(option["peak_memory_bytes"]),
+        size_in_words(option["peak_memory_bytes"]),
         f"{option['seconds_per_step']:.3g}",
         "recommended" if option == best else "",
     )
@@ -35,9 +39,10 @@ def _course(plan: dict[str, Any]) -> str:
     facts = f"{model['model']}: {model['parameters'] / 1e6:.1f} million parameters"
     parts = [facts, f"effective batch {plan['effective_batch_size']}"]
     if plan["steps"] is not None:
-        minutes = plan["total_seconds"] / 60
-        parts.append(f"{plan['steps']} steps, {minutes:.1f} minutes ({plan['seconds_are']})")
-    parts.append(f"{_size(plan['disk_bytes'])} of checkpoints")
+        parts.append(
+            f"{plan['steps']:,} steps, {in_words(plan['total_seconds'])} ({plan['seconds_are']})"
+        )
+    parts.append(f"{size_in_words(plan['disk_bytes'])} of checkpoints")
     return ", ".join(parts)
 
 
@@ -49,5 +54,22 @@ def _notes(plan: dict[str, Any]) -> list[str]:
     return [*verdicts, *plan["warnings"]]
 
 
-def _size(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+def fits_somewhere(plan: dict[str, Any]) -> bool:
+    """Whether a worker has room for it, or nobody can tell."""
+    verdicts = [worker["verdict"] for worker in plan["workers"]]
+    return not verdicts or bool({"fits", "unknown"} & set(verdicts))
+
+
+def fitting_options(plan: dict[str, Any]) -> str:
+    """The options that make it fit somewhere; nothing where none do."""
+    change = next((one["change"] for one in plan["workers"] if one["change"]), None)
+    return "" if change is None else " ".join(_options(change))
+
+
+def _options(change: dict[str, Any]) -> Iterator[str]:
+    training = change.get("training", {})
+    yield from (f"--{name} {json.dumps(value)}" for name, value in training.items())
+    if change.get("peft"):
+        yield f"--lora-rank {change['peft'].get('r', 8)}"
+    rest = sorted(set(change) - {"training", "peft"})
+    yield from (f"{name}={json.dumps(change[name])} (--from-file)" for name in rest)

@@ -1,100 +1,105 @@
 """Following a job: a calm live region on a terminal, plain lines elsewhere."""
 
-import json
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
-from cli.client import JOBS, Client
-from cli.errors import Exit, UserError
+from cli.client import Client
+from cli.errors import Exit
 from cli.live import Picture
+from cli.output import plain
+from cli.shown import called, seconds_of
+from cli.stream import is_end, is_log, kind_of, stream_beats, stream_events
+from cli.words import in_words
 
-RECONNECT_SECONDS = 1.0
+TOLD_SECONDS = 30.0
+"""Between two lines about steps where there is no terminal."""
 
 
-def follow(client: Client, job_id: str) -> None:
+def follow(client: Client, job_id: str, *, with_logs: bool = False) -> None:
     """Show a job's events until its last one; Ctrl-C stops the showing, not the job."""
     console = Console(stderr=True)
     try:
         if console.is_terminal:
-            _follow_live(client, job_id, console)
+            _follow_live(client, job_id, console, with_logs)
         else:
-            for event in stream_events(client, job_id):
-                if (event["data"] or {}).get("kind") != "log":
-                    console.print(event["message"], markup=False, highlight=False)
+            _follow_in_lines(client, job_id, with_logs)
     except KeyboardInterrupt:
-        console.print(f"Still running. Come back: tuneyard watch {job_id}")
+        job = client.job(job_id)
+        sys.stderr.write(f"Still {job['status']}. Come back: tuneyard watch {called(job)}\n")
         sys.exit(Exit.INTERRUPTED)
+    for line in ending(client.job(job_id), client.url):
+        sys.stderr.write(f"{line}\n")
 
 
-def log_lines(
-    client: Client, job_id: str, *, is_following: bool, tail: int | None, grep: str
-) -> Iterator[str]:
-    """What the training printed, where it has this text; with `is_following` until the end."""
-    if is_following:
-        for event in stream_events(client, job_id):
-            if (event["data"] or {}).get("kind") == "log" and grep in event["message"]:
-                yield f"{event['message']}\n"
-        return
-    query = f"?tail={tail}" if tail else ""
-    with client.stream(f"{JOBS}/{job_id}/logs{query}") as response:
-        if grep:
-            yield from (f"{line}\n" for line in response.iter_lines() if grep in line)
-        else:
-            yield from response.iter_text()
+def ending(job: dict[str, Any], url: str) -> list[str]:
+    """What there is to say at a good end; a bad one is said by the exit."""
+    taken = seconds_of(job)
+    if job["status"] != "succeeded" or taken is None:
+        return []
+    planned = (job["plan"] or {}).get("total_seconds")
+    beside = f" (planned {in_words(planned)})" if planned else ""
+    return [
+        f"✓ Succeeded in {in_words(taken)}{beside} · step {job['progress']['step']:,}",
+        f"  Download  tuneyard pull {called(job)}",
+        f"  Or        HF_ENDPOINT={url}/hf hf download {job['fine_tuned_model']}",
+    ]
 
 
-def stream_events(client: Client, job_id: str) -> Iterator[dict[str, Any]]:
-    """All events of a job, live, each once; connects again from the last number seen."""
-    last = ""
-    while True:
-        headers = {"accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
-        try:
-            with client.stream(f"{JOBS}/{job_id}/events", **headers) as response:
-                for number, event in _frames(response.iter_lines()):
-                    last = number
-                    yield event
-                    if _is_last(event):
-                        return
-                if response.status_code == 204:
-                    return
-        except UserError as error:
-            # A server that restarts comes back; one that refuses will refuse again.
-            if not last or error.code not in (Exit.NO_SERVER, Exit.ERROR):
-                raise
-        time.sleep(RECONNECT_SECONDS)
+def _follow_in_lines(client: Client, job_id: str, with_logs: bool) -> None:
+    told, waiting = 0.0, None
+    for event in stream_events(client, job_id):
+        if kind_of(event) == "metrics":
+            waiting = event
+            if time.monotonic() - told < TOLD_SECONDS:
+                continue
+            told = time.monotonic()
+        elif is_end(event) and waiting is not None:
+            _write(waiting)
+        if not is_log(event) or with_logs:
+            _write(event)
+        if event is waiting:
+            waiting = None
 
 
-def _frames(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    number = ""
-    for line in lines:
-        name, _, value = line.partition(": ")
-        if name == "id":
-            number = value
-        elif name == "data":
-            yield number, json.loads(value)
-
-
-def _is_last(event: dict[str, Any]) -> bool:
-    data = event["data"] or {}
-    return data.get("kind") == "state" and data.get("status") in (
-        "succeeded",
-        "failed",
-        "cancelled",
-    )
-
-
-def _follow_live(client: Client, job_id: str, console: Console) -> None:
-    picture = Picture()
-    with Live(picture.render(), console=console, refresh_per_second=4) as live:
-        for event in stream_events(client, job_id):
-            picture.see(event)
-            is_told = event["type"] != "metrics" and (event["data"] or {}).get("kind") != "log"
-            if is_told:
-                live.console.print(event["message"], markup=False, highlight=False)
-            live.update(picture.render())
+def _write(event: dict[str, Any]) -> None:
+    sys.stderr.write(f"{plain(event['message'])}\n")
     sys.stderr.flush()
+
+
+def _follow_live(client: Client, job_id: str, console: Console, with_logs: bool) -> None:
+    picture = Picture()
+    live = Live(picture.render(), console=console, refresh_per_second=4, transient=True)
+    with live:
+        for event in stream_beats(client, job_id):
+            if event is None:
+                _look_at_queue(client, job_id, picture)
+            else:
+                was = picture.state
+                picture.see(event)
+                if picture.state == "queued" and was != "queued":
+                    _look_at_queue(client, job_id, picture)
+                if _is_told(event, with_logs):
+                    live.console.print(_line(event), soft_wrap=True)
+            live.update(picture.render())
+
+
+def _look_at_queue(client: Client, job_id: str, picture: Picture) -> None:
+    if picture.state == "queued":
+        queue = client.job(job_id)["queue"]
+        picture.reason = plain(queue["reason"]) if queue else ""
+
+
+def _is_told(event: dict[str, Any], with_logs: bool) -> bool:
+    return kind_of(event) != "metrics" and (with_logs or not is_log(event))
+
+
+def _line(event: dict[str, Any]) -> Text:
+    if is_log(event):
+        return Text(plain(event["message"]), style="dim")
+    at = time.strftime("%H:%M", time.localtime(event["created_at"]))
+    return Text.assemble((f"  {at}  ", "dim"), plain(event["message"]))

@@ -28,6 +28,8 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["watching"])
 
 STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 LOG_BATCH = 1000
+LAST_SECOND = 253_402_300_799
+"""Of the year 9999, the last one that has a date."""
 MAX_TAIL = 100_000
 MAX_CURSOR_CHARACTERS = 64
 
@@ -59,7 +61,7 @@ def get_logs(
     tail: Annotated[int | None, Query(ge=1, le=MAX_TAIL)] = None,
     until: str | None = None,
     attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
-    since: Annotated[int | None, Query(ge=0, le=2**32)] = None,
+    since: Annotated[int | None, Query(ge=0, le=LAST_SECOND)] = None,
 ) -> Response:
     """Everything that the training printed, as plain text; `tail=n` gives the last n lines.
 

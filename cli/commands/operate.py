@@ -16,19 +16,32 @@ def up(
     port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
 ) -> None:
-    """Start the whole service on this machine; Ctrl-C stops it."""
+    """Start the whole service on this machine; Ctrl-C stops it.
+
+    Examples:
+    tuneyard up
+    tuneyard up --home ./yard --port 9000
+    """
     _replace_by("cli.embedded", *_given(home=home, port=port, host=host))
 
 
 @database.command("upgrade")
 def db_upgrade(revision: str = "head") -> None:
-    """Apply the migrations that are missing."""
+    """Apply the migrations that are missing.
+
+    Examples:
+    tuneyard db upgrade
+    """
     _replace_by("cli.database", "upgrade", revision)
 
 
 @database.command("downgrade")
 def db_downgrade(revision: str) -> None:
-    """Take migrations back down to a revision; `base` empties the database."""
+    """Take migrations back down to a revision; `base` empties the database.
+
+    Examples:
+    tuneyard db downgrade 0012
+    """
     _replace_by("cli.database", "downgrade", revision)
 
 
@@ -39,19 +52,32 @@ def keys_create(
     project: Annotated[str | None, typer.Option(help="Made if it is not there yet.")] = None,
     days: Annotated[float | None, typer.Option(min=0, help="It ends after so many days.")] = None,
 ) -> None:
-    """Make a key and print it, once. From the first key on nobody comes in without one."""
+    """Make a key and print it, once. From the first key on nobody comes in without one.
+
+    Examples:
+    tuneyard keys create laptop
+    tuneyard keys create ci --scope write --project team-b --days 30
+    """
     _replace_by("cli.keys", "create", name, *_given(scope=scope, project=project, days=days))
 
 
 @keys.command("list")
 def keys_list(project: str | None = None) -> None:
-    """List the keys of a project."""
+    """List the keys of a project.
+
+    Examples:
+    tuneyard keys list
+    """
     _replace_by("cli.keys", "list", *_given(project=project))
 
 
 @keys.command("revoke")
 def keys_revoke(key: str, project: str | None = None) -> None:
-    """End a key, by its id."""
+    """End a key, by its id.
+
+    Examples:
+    tuneyard keys revoke key_0123456789abcdef01234567
+    """
     _replace_by("cli.keys", "revoke", key, *_given(project=project))
 
 

@@ -1,11 +1,106 @@
 """What the command prints of a job's log, from a real server."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cli.client import Client
+from cli.config import Connection
+from cli.errors import Exit, UserError
+from cli.logs import Wanted, log_lines, parse_since
+from core.queue import Lease
 from tests.api.conftest import Site, line
 from tests.cli.conftest import run
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    """What the command calls the server with."""
+    client = Client(Connection(url, None, "test"))
+    yield client
+    client.close()
+
+
+def _lines(client: Client, lease: Lease, **wanted: Any) -> list[str]:
+    return list(log_lines(client, lease.job_id, Wanted(**wanted)))
+
+
+def _next(lines: Iterator[str], count: int) -> list[str]:
+    return [next(lines) for _ in range(count)]
+
+
+def test_following_begins_with_the_tail_and_repeats_nothing(site: Site, client: Client) -> None:
+    lease = site.start()
+    site.record(lease, line("one"), line("two"), line("three"))
+    lines = log_lines(client, lease.job_id, Wanted(tail=2, is_following=True))
+
+    assert _next(lines, 1) == ["two"]
+    # It comes after the past was asked for, and before the stream begins.
+    site.record(lease, line("four"))
+    assert _next(lines, 2) == ["three", "four"]
+    site.record(lease, line("five"))
+    site.succeed(lease)
+    assert list(lines) == ["five"]
+
+
+def test_a_line_is_a_line_whatever_unicode_takes_for_an_end(site: Site, client: Client) -> None:
+    lease = site.start()
+    odd = "one\x85still\u2028one\x1cline"
+    site.record(lease, line(odd), line("two"))
+    site.succeed(lease)
+
+    assert _lines(client, lease) == [odd, "two"]
+    assert _lines(client, lease, is_following=True) == [odd, "two"]
+
+
+def test_parts_of_a_log(site: Site, client: Client) -> None:
+    first = site.start()
+    site.record(first, *(line(f"{number} of one") for number in range(1, 6)))
+    site.release(first)
+    second = site.claim()
+    site.record(second, line("1 of two"), line("2 of two"))
+    site.succeed(second)
+
+    assert _lines(client, first, lines="2-3") == ["2 of one", "3 of one"]
+    assert _lines(client, first, lines="5-") == ["5 of one", "1 of two", "2 of two"]
+    assert _lines(client, first, lines="6") == ["1 of two"]
+    assert _lines(client, first, attempt=2) == ["1 of two", "2 of two"]
+    assert _lines(client, first, attempt=1, is_following=True, tail=1) == ["5 of one"]
+    assert _lines(client, first, attempt=2, tail=1) == ["2 of two"]
+    assert _lines(client, first, since="1h", grep="1 of") == ["1 of one", "1 of two"]
+    assert _lines(client, first, since="2999-01-01") == []
+
+
+def test_following_an_attempt_leaves_out_the_next_one(site: Site, client: Client) -> None:
+    first = site.start()
+    site.record(first, line("of one"))
+    lines = log_lines(client, first.job_id, Wanted(attempt=1, is_following=True))
+
+    assert _next(lines, 1) == ["of one"]
+    site.record(first, line("more of one"))
+    assert _next(lines, 1) == ["more of one"]
+    site.release(first)
+    second = site.claim()
+    site.record(second, line("of two"))
+    site.succeed(second)
+    assert list(lines) == []
+
+
+@pytest.mark.parametrize("text", ["5", "m", "yesterday", "5 m", "0x5m"])
+def test_a_time_that_is_none_is_wrong_usage(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_since(text)
+    assert caught.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize("lines", ["0-3", "a-b", "-5", "5-3-1"])
+def test_lines_that_are_none_are_wrong_usage(site: Site, client: Client, lines: str) -> None:
+    lease = site.start()
+    with pytest.raises(UserError) as caught:
+        _lines(client, lease, lines=lines)
+    assert caught.value.code is Exit.USAGE
 
 
 @pytest.mark.parametrize("more", [[], ["--follow"]])

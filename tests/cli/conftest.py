@@ -61,9 +61,11 @@ class Up:
         out, err = self.process.communicate()
         return self.process.returncode, out, err
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command against it, to its end."""
-        return run(self.cwd, *arguments, TUNEYARD_URL=self.url, **environment)
+    def run(
+        self, *arguments: str, text: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command against it, to its end, with a text to read."""
+        return run(self.cwd, *arguments, text=text, **({"TUNEYARD_URL": self.url} | environment))
 
     def processes(self) -> list[psutil.Process]:
         """Every process that was started from it or its parts and is still alive."""
@@ -76,12 +78,15 @@ def environment_of(home: Path, **more: str) -> dict[str, str]:
     return own | {"POLL_SECONDS": "0.3", **more}
 
 
-def run(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    cwd: Path, *arguments: str, text: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run `tuneyard` to its end."""
     return subprocess.run(
         [TUNEYARD, *arguments],
         cwd=cwd,
         env=environment_of(cwd, **environment),
+        input=text,
         capture_output=True,
         text=True,
         check=False,

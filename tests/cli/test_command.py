@@ -125,6 +125,88 @@ def test_lists_print_ids_alone_for_other_commands(service: Up, trained: str) -> 
     assert "local/tiny-llama" in models
 
 
+def test_a_clone_differs_in_what_was_said(service: Up, trained: str) -> None:
+    made = tuneyard(service, "jobs", "clone", trained, "--name", "twin", "--seed", "7", "--watch")
+    assert made.returncode == 0, made.stderr
+
+    compared = json.loads(tuneyard(service, "jobs", "compare", trained, "twin", "--json").stdout)
+
+    assert compared["differences"] == {"seed": [42, 7]}
+    one, two = compared["results"]
+    assert one["step"] == two["step"] == 6
+    assert one["train_loss"] != two["train_loss"]
+    assert "✓ Succeeded in" in made.stderr
+    assert "tuneyard pull twin" in made.stderr
+
+
+def test_a_dry_run_prints_the_body_and_leaves_nothing(service: Up) -> None:
+    before = tuneyard(service, "files", "list", "-q").stdout
+
+    done = tuneyard(service, *SUBMIT, "--lora-rank", "4", "--max_length", "64", "--dry-run")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "model": "local/tiny-llama",
+        "training_file": "text.jsonl",
+        "training": {"max_length": 64},
+        "peft": {"r": 4, "target_modules": "all-linear"},
+    }
+    assert ": fits, needs" in done.stderr
+    assert tuneyard(service, "files", "list", "-q").stdout == before
+
+
+def test_a_plan_that_fits_nowhere_exits_with_12(service: Up) -> None:
+    done = tuneyard(service, "plan", *SUBMIT[1:], "--memory", "300MB")
+
+    assert done.returncode == Exit.DATA_REFUSED
+    assert "recommended" in done.stdout
+    assert done.stderr.splitlines()[-2] == "Error: This fits on no worker."
+
+
+def test_a_drained_worker_leaves_jobs_in_the_queue(service: Up) -> None:
+    worker = tuneyard(service, "workers", "list", "-q").stdout.strip()
+    assert tuneyard(service, "workers", "drain", worker).returncode == 0
+
+    made = tuneyard(service, *SUBMIT, *sets(), "--name", "later").stdout.strip()
+    waiting = tuneyard(service, "show", "later").stdout
+    queued = tuneyard(service, "list", "-q", "--status", "queued").stdout.split()
+    drained = tuneyard(service, "workers", "show", worker).stdout
+    tuneyard(service, "workers", "undrain", worker)
+
+    assert f"`tuneyard workers undrain {worker}`" in waiting
+    assert queued == [made]
+    assert "state\tdrained" in drained
+    assert tuneyard(service, "wait", made).returncode == 0
+
+
+def test_login_keeps_a_key_that_is_good(service: Up, tmp_path: Path) -> None:
+    own = {"XDG_CONFIG_HOME": str(tmp_path), "TUNEYARD_URL": ""}
+
+    def by(*arguments: str, text: str = "") -> Any:
+        return service.run(*arguments, text=text, **own)
+
+    assert by("login", service.url, text="not-the-right-key\n").returncode == Exit.NOT_ALLOWED
+    assert not (tmp_path / "tuneyard").exists()
+    assert by("login", service.url, text=f"{KEY}\n").returncode == 0
+    assert "project\tdefault" in by("whoami").stdout
+    assert KEY not in by("config", "list").stdout
+    assert by("config", "get", "key").stdout == f"{KEY}\n"
+    by("logout")
+    assert by("list").returncode == Exit.NOT_ALLOWED
+
+
+def test_a_file_is_checked_and_not_kept(service: Up) -> None:
+    before = tuneyard(service, "files", "list", "-q").stdout
+    (service.cwd / "wrong.jsonl").write_text('{"text": \n')
+
+    good = tuneyard(service, "files", "check", "text.jsonl")
+    bad = tuneyard(service, "files", "check", "wrong.jsonl")
+
+    assert "rows\t100" in good.stdout
+    assert (good.returncode, bad.returncode) == (0, Exit.DATA_REFUSED)
+    assert tuneyard(service, "files", "list", "-q").stdout == before
+
+
 def test_pull_resumes_and_verifies(service: Up, trained: str) -> None:
     """A partial file is gone on with; what is there already is not fetched again."""
     whole = Path(tuneyard(service, "pull", trained, "--to", "whole").stdout.strip())
@@ -191,6 +273,8 @@ def test_a_failed_job_says_why_and_exits_with_10(service: Up) -> None:
     done = tuneyard(service, "submit", "local/broken", "-f", "text.jsonl", *sets(), "--watch")
 
     job = shown(service, done.stdout.strip())
+    page = tuneyard(service, "show", job["id"]).stdout
+    assert f"  Try       {job['error']['suggestion']}" in page
     assert done.returncode == Exit.JOB_FAILED, done.stderr
     assert job["error"]["message"] in done.stderr
     assert "Traceback" not in done.stderr
@@ -273,7 +357,7 @@ def test_the_doctor_finds_a_worker_and_a_model(service: Up, trained: str) -> Non
     done = tuneyard(service, "doctor", "--json")
 
     found = {check["check"]: check for check in json.loads(done.stdout)}
-    assert set(found) == {"command", "disk", "server", "key", "worker"}
+    assert set(found) == {"command", "config", "disk", "server", "key", "worker"}
     assert found["worker"]["ok"], found
 
 

@@ -1,13 +1,18 @@
 """What the command does without a service."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 from cli.embedded.broker import free_port
 from cli.errors import Exit
+from cli.main import app
 from tests.cli.conftest import run
 
 HEAVY = {"torch", "transformers", "sqlalchemy", "fastapi", "uvicorn", "celery", "pydantic"}
@@ -23,7 +28,37 @@ def test_the_command_loads_no_server_code() -> None:
     assert not HEAVY & set(loaded.stdout.split())
 
 
-COMMANDS = ("", "up", "db", "submit", "jobs create", "files", "checkpoints download", "api")
+def commands(group: TyperGroup) -> Iterator[tuple[str, str]]:
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands(command)
+        else:
+            yield name, command.help or ""
+
+
+def test_every_help_has_an_example_of_the_command() -> None:
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+
+    without = [name for name, text in commands(root) if "Examples:\ntuneyard" not in text]
+
+    assert without == ["get"]  # its example has the command within another one
+
+
+def test_help_takes_little_time(tmp_path: Path) -> None:
+    """Of a processor, the best of five: how long it takes a busy machine says nothing."""
+
+    def seconds() -> float:
+        before = os.times()
+        run(tmp_path, "--help")
+        after = os.times()
+        user = after.children_user - before.children_user
+        return user + after.children_system - before.children_system
+
+    assert any(seconds() < 0.5 for _ in range(5))
+
+
+COMMANDS = ("", "db", "submit", "jobs create")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
