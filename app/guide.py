@@ -3,7 +3,7 @@
 import html
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -17,7 +17,6 @@ FOLDERS = (HERE.parent / "docs", HERE / "page" / "guide")
 """In the repository and the image, and in the wheel, where `python -m app.vendor` puts them."""
 BASE = "/docs/guide"
 FIRST = "index"
-LEADING = (FIRST, "start")
 PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 MISSING = "The documentation was not packed with this server: `python -m app.vendor` copies it."
@@ -47,7 +46,8 @@ class Guide:
         folder = next((folder for folder in folders if folder.is_dir()), None)
         texts = dict(_texts(folder)) if folder is not None else {FIRST: f"# Guide\n\n{MISSING}\n"}
         titles = {name: _title(name, text) for name, text in texts.items()}
-        pages = {name: _page(name, text, titles, version) for name, text in texts.items()}
+        groups = _groups(texts[FIRST], titles)
+        pages = {name: _page(name, text, titles, groups, version) for name, text in texts.items()}
         return cls(pages, dict(_pictures(folder)) if folder is not None else {})
 
 
@@ -67,7 +67,24 @@ def _title(name: str, text: str) -> str:
     return heading.group(1) if heading else name
 
 
-def _page(name: str, text: str, titles: Mapping[str, str], version: str) -> str:
+def _groups(text: str, titles: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """The pages that the first one lists, below its headings: the contents of the guide."""
+    groups: list[tuple[str, list[str]]] = []
+    for heading, name in re.findall(r"^## (.+)$|^- \[[^]]+\]\((\S+)\.md\)", text, re.MULTILINE):
+        if heading:
+            groups.append((heading, []))
+        elif groups and name in titles:
+            groups[-1][1].append(name)
+    return groups
+
+
+def _page(
+    name: str,
+    text: str,
+    titles: Mapping[str, str],
+    groups: Sequence[tuple[str, Sequence[str]]],
+    version: str,
+) -> str:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     _name_headings(tokens)
@@ -76,17 +93,24 @@ def _page(name: str, text: str, titles: Mapping[str, str], version: str) -> str:
     return LAYOUT.format(
         title=html.escape(titles[name]),
         version=version,
-        contents=_contents(name, titles),
+        contents=_contents(name, titles, groups),
         body=markdown.renderer.render(tokens, markdown.options, {}),
     )
 
 
-def _contents(current: str, titles: Mapping[str, str]) -> str:
-    items = []
-    for name in sorted(titles, key=lambda name: (name not in LEADING, "/" in name, titles[name])):
-        mark = ' aria-current="page"' if name == current else ""
-        items.append(f'<li><a href="{BASE}/{name}"{mark}>{html.escape(titles[name])}</a></li>')
+def _contents(
+    current: str, titles: Mapping[str, str], groups: Sequence[tuple[str, Sequence[str]]]
+) -> str:
+    items = [_item(FIRST, current, titles)]
+    for heading, names in groups:
+        inner = "".join(_item(name, current, titles) for name in names)
+        items.append(f"<li><b>{html.escape(heading)}</b><ul>{inner}</ul></li>")
     return "".join(items)
+
+
+def _item(name: str, current: str, titles: Mapping[str, str]) -> str:
+    mark = ' aria-current="page"' if name == current else ""
+    return f'<li><a href="{BASE}/{name}"{mark}>{html.escape(titles[name])}</a></li>'
 
 
 def _all(tokens: list[Token]) -> Iterator[Token]:
