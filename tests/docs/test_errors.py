@@ -1,20 +1,13 @@
 """docs/errors.md tells every code, in the words of the code."""
 
 import re
-import shlex
 from pathlib import Path
 
-import pytest
-import typer
-from typer.core import TyperGroup
-
 from app.problems import RETRIED, STATUS
-from cli.main import app
 from core.errors import TuneyardError
 from core.states import FailureReason
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"`tuneyard ([^`]+)`", PAGE)))
 
 
 def kinds(branch: type[TuneyardError] = TuneyardError) -> list[type[TuneyardError]]:
@@ -43,17 +36,3 @@ def test_each_refusal_of_a_request_has_its_row() -> None:
     rows = re.findall(r"^\| `([a-z_]+)` \| (\d+) \| (.+?) \| ?(yes)? ?\|$", PAGE, re.MULTILINE)
 
     assert {code: rest for code, *rest in rows} == {c: list(r) for c, r in expected.items()}
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_of_the_page_exist(line: str) -> None:
-    """Each parses with its options; nothing is run."""
-    command, rest = typer.main.get_command(app), shlex.split(line.replace("FILE", __file__))
-    context = None
-    while isinstance(command, TyperGroup):
-        context = context or typer.Context(command)
-        _, found, rest = command.resolve_command(context, rest)
-        assert found is not None
-        command = found
-
-    command.make_context("tuneyard", rest, parent=context)
