@@ -104,14 +104,19 @@ def list_jobs(
     statuses: Sequence[JobStatus] = (),
     name: str | None = None,
     project_id: str | None = None,
+    search: str = "",
 ) -> list[Job]:
     """The newest jobs first, older than the job `after`, having all of `labels` as metadata.
 
     With `is_unlabelled`, only those that have no metadata; with `statuses`, those in one of them;
     with `name`, those whose suffix it is or whose id begins with it, its prefix left out or not.
+    `search` is a part of id, suffix or model; beyond ASCII its case counts on SQLite.
     """
     project_id = project_id or project_of(session)
     query = select(Job).where(Job.project_id == project_id)
+    if search:
+        texts = (Job.id, Job.suffix, Job.base_model)
+        query = query.where(or_(*(text.icontains(search, autoescape=True) for text in texts)))
     if is_unlabelled:
         query = query.where(Job.labels.is_(None) | cast(Job.labels, Text).in_(["null", "{}"]))
     if statuses:

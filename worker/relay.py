@@ -1,5 +1,6 @@
 """Turns what a training child says into events and progress of its job."""
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,13 @@ class Relay:
 
     def _on_metrics(self, message: dict[str, Any]) -> None:
         step, total = message["step"], message["total_steps"]
-        data = {"step": step, "total_steps": total, **message["data"]}
+        data = {
+            "step": step,
+            "total_steps": total,
+            **message["data"],
+            "memory_bytes": message["memory_bytes"],
+            "logged_at": round(time.time(), 3),
+        }
         self.step = step
         self.trained_tokens = data.get("num_tokens", self.trained_tokens)
         event = NewEvent(kind=EventKind.METRICS, message=_metrics_line(data), data=data)

@@ -28,6 +28,8 @@ from core.waiting import queue_place
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
+MAX_SEARCH = 200
+
 _BODY = {
     "requestBody": {
         "required": True,
@@ -65,10 +67,12 @@ def get_jobs(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     status: Annotated[list[JobStatus] | None, Query(max_length=20)] = None,
     name: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    search: Annotated[str, Query(max_length=MAX_SEARCH)] = "",
 ) -> Page[JobObject]:
     """List the jobs, the newest first; `metadata[key]=value` and `metadata=null` filter.
 
-    So does `status`, which may be repeated, and `name`: a suffix, or the beginning of an id.
+    So does `status`, which may be repeated, `name`: a suffix, or the beginning of an id, and
+    `search`: a part of the id, the suffix or the model.
     """
     jobs = list_jobs(
         session,
@@ -78,6 +82,7 @@ def get_jobs(
         is_unlabelled=request.query_params.get("metadata") == "null",
         statuses=status or (),
         name=name,
+        search=search,
     )
     now = database_now(session)
     return Page.of([JobObject.of(job, now=now, queue=_place(session, job)) for job in jobs], limit)

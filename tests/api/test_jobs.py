@@ -181,6 +181,16 @@ def test_jobs_are_filtered_by_status_and_name(site: Site) -> None:
     problem_of(site.client.get(JOBS, params={"status": "done"}), 400)
 
 
+def test_jobs_are_searched_by_a_part_of_a_text(site: Site) -> None:
+    plain, odd = site.submit(suffix="Support-Ja"), site.submit(suffix="100%_done")
+    site.client.post(f"{JOBS}/{plain}/cancel")
+
+    assert _ids(site, search="support") == [plain]
+    assert _ids(site, search="%_") == [odd]
+    assert _ids(site, search=odd[6:20], status="queued") == [odd]
+    assert _ids(site, search="nowhere") == []
+
+
 def test_jobs_without_metadata_are_found(site: Site) -> None:
     plain = [site.submit(), site.submit(metadata=None), site.submit(metadata={})]
     site.submit(metadata={"team": "a"})

@@ -45,6 +45,7 @@ def test_a_run_tells_its_phases_data_metrics_and_checkpoints(make_order: OrderFa
     assert {"grad_norm", "learning_rate", "train_mean_token_accuracy", "epoch"} <= set(
         run.of("metrics")[0]["data"]
     )
+    assert all(message["memory_bytes"] > 100_000_000 for message in run.of("metrics"))
     assert [message["step"] for message in run.of("checkpoint")] == [3, 6]
     assert run.of("checkpoint")[0]["metrics"]["train_loss"] == run.metric("train_loss")[3]
     assert run.of("progress")[-1] == {"type": "progress", "step": 6, "total_steps": 6}

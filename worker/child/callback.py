@@ -47,9 +47,15 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(
-        self, record: Record, *, must_stop: Callable[[], bool], must_save: Callable[[], bool]
+        self,
+        record: Record,
+        *,
+        must_stop: Callable[[], bool],
+        must_save: Callable[[], bool],
+        held_memory_bytes: Callable[[], int | None],
     ):
         self._record = record
+        self._held_memory_bytes = held_memory_bytes
         self._must_stop = must_stop
         self._must_save = must_save
         self._saved_step = -1
@@ -134,4 +140,11 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             self._valid_metrics = {k: v for k, v in data.items() if k.startswith("valid_")}
         else:
             self._train_metrics = data
-        self._record("metrics", step=state.global_step, total_steps=state.max_steps, data=data)
+        # Not among the metrics: those are the same in every run, and memory is not.
+        self._record(
+            "metrics",
+            step=state.global_step,
+            total_steps=state.max_steps,
+            memory_bytes=self._held_memory_bytes(),
+            data=data,
+        )

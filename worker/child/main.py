@@ -29,7 +29,7 @@ from worker.child.callback import JobCallback
 from worker.child.checkpoint import check_resumable
 from worker.child.failure import StoppedBeforeTraining, explain
 from worker.child.link import SupervisorLink
-from worker.child.memory import limit_memory, peak_memory_bytes
+from worker.child.memory import held_memory_bytes, limit_memory, peak_memory_bytes
 from worker.child.order import Order
 from worker.child.samples import SampleCallback
 from worker.child.trainer import JobTrainer
@@ -58,7 +58,10 @@ class Child:
         self._link = link
         self._phase = "load"
         self._callback = JobCallback(
-            link.send, must_stop=lambda: link.must_stop, must_save=lambda: link.must_save
+            link.send,
+            must_stop=lambda: link.must_stop,
+            must_save=lambda: link.must_save,
+            held_memory_bytes=lambda: held_memory_bytes(order.device),
         )
         self._trainer: JobTrainer | None = None
 

@@ -33,6 +33,16 @@ def peak_memory_bytes(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def held_memory_bytes(device: str) -> int | None:
+    """The memory that this process holds now; on a GPU what torch has reserved there.
+
+    None where the system does not tell.
+    """
+    if device == "cuda":
+        return torch.cuda.memory_reserved()
+    return _resident_bytes() if sys.platform == "linux" else None
+
+
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
