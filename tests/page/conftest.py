@@ -16,7 +16,13 @@ from tests.page.browser import chromium, open_browser
 
 PATIENCE_MS = 30_000
 
-EXPECTED = ("ERR_CONNECTION", "ERR_INCOMPLETE", "401 (Unauthorized)", "404 (Not Found)")
+EXPECTED = (
+    "ERR_CONNECTION",
+    "ERR_INCOMPLETE",
+    "400 (Bad Request)",
+    "401 (Unauthorized)",
+    "404 (Not Found)",
+)
 
 OpenPage = Callable[..., Page]
 

@@ -171,8 +171,9 @@ def test_a_server_that_was_away_loses_no_point(
     status(page, "Succeeded")
     wait_for_points(page, 200)
     assert points(page) == 200
-    page.get_by_role("button", name="Table").click()
-    steps = page.locator("[role=region][aria-label=Loss] tbody tr td:first-child")
+    card = page.get_by_role("region", name="Loss", exact=True)
+    card.get_by_role("button", name="Table").click()
+    steps = card.locator("tbody tr td:first-child")
     assert steps.all_inner_texts() == [str(step) for step in range(200, 0, -1)]
 
 

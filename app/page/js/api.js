@@ -22,11 +22,11 @@ export async function problemOf(response) {
   return new Problem(response.status, { ...body?.error, message });
 }
 
-export async function request(method, path, { body, signal } = {}) {
-  const options = { method, signal, credentials: "same-origin" };
+export async function request(method, path, { body, signal, headers } = {}) {
+  const options = { method, signal, headers, credentials: "same-origin" };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
-    options.headers = { "content-type": "application/json" };
+    options.headers = { ...headers, "content-type": "application/json" };
   }
   let response;
   try {

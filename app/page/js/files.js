@@ -2,8 +2,8 @@
 import { download, get, remove, upload } from "./api.js";
 import { ago, bytes, count, plain } from "./format.js";
 import { html, useSignal } from "./html.js";
-import { Report } from "./job_parts.js";
 import { Bar, Notice, usePoll } from "./parts.js";
+import { FileReport } from "./report.js";
 import { t } from "./strings.js";
 
 export function Files() {
@@ -31,12 +31,12 @@ export function Files() {
     <${Upload} onDone=${look} />
     ${files.value?.length > 0 && html`<ul class="card plain">${files.value.map((file) => html`<li key=${file.id}>
       <div class="checkpoint"><button class="link" aria-expanded=${String(open.value === file.id)} onClick=${() => (open.value = open.value === file.id ? null : file.id)}><bdi>${plain(file.filename, 80)}</bdi></button>
-        <small>${file.report && `${file.report.shape} · ${t("{n} rows", { n: count(file.report.rows) })}`}</small><span class="grow" />
+        <small>${file.purpose === "fine-tune-results" && t("metrics of a job")}${file.report && `${file.report.shape} · ${t("{n} rows", { n: count(file.report.rows) })}`}</small><span class="grow" />
         <small class="num">${bytes(file.bytes)}</small><small class="num">${ago(file.created_at)}</small>
         <button class="mini" onClick=${() => download(`/v1/files/${file.id}/content`, file.filename)}>${t("Download")}</button>
-        <a class="btn mini" href=${`/new?file=${file.id}`}>${t("Train on it")}</a>
+        ${file.purpose === "fine-tune" && html`<a class="btn mini" href=${`/new?file=${file.id}`}>${t("Train on it")}</a>`}
         <button class="mini danger" onClick=${() => drop(file)}>${t("Delete")}</button></div>
-      ${open.value === file.id && file.report && html`<${Report} report=${file.report} />`}</li>`)}</ul>`}`;
+      ${open.value === file.id && file.report && html`<${FileReport} report=${file.report} />`}</li>`)}</ul>`}`;
 }
 
 /** A field that uploads what is chosen or dropped, and hands on the API's file. */

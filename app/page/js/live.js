@@ -6,7 +6,10 @@ import { follow } from "./sse.js";
 const COMMIT_MS = 100;
 const REFRESH_MS = 5000;
 const MAX_POINTS = 20_000;
+/** How often a hidden tab asks for the end of a job that its reader wants to be told of. */
+const HIDDEN_MS = 15_000;
 const ENDED = ["succeeded", "failed", "cancelled"];
+const TOLD = ["state", "message", "checkpoint", "samples"];
 
 export const isOver = (job) => ENDED.includes(job.status);
 
@@ -18,12 +21,15 @@ export class LiveJob {
   problem = signal(null);
   /** Raised at most ten times a second, whatever arrives. */
   version = signal(0);
+  /** Whether the browser is to say when the job is over, which a hidden tab then looks out for. */
+  isAwaited = signal(false);
   columns = { step: [] };
   lines = [];
   levels = [];
   #cursor = 0;
   #timer = 0;
   #refresher = 0;
+  #lookout = 0;
   #stop = null;
   #isStale = true;
   #arrived = null;
@@ -37,12 +43,14 @@ export class LiveJob {
     this.onVisible = () => (document.hidden ? this.#pause() : this.#run());
     document.addEventListener("visibilitychange", this.onVisible);
     this.#refresher = setInterval(() => document.hidden || this.#refresh(), REFRESH_MS);
+    this.#lookout = setInterval(() => document.hidden && this.isAwaited.value && this.#refresh(), HIDDEN_MS);
     await this.#run();
   }
 
   close() {
     document.removeEventListener("visibilitychange", this.onVisible);
     clearInterval(this.#refresher);
+    clearInterval(this.#lookout);
     clearTimeout(this.#timer);
     this.#pause();
   }
@@ -104,10 +112,10 @@ export class LiveJob {
 
   async #loadMessages() {
     const pages = await Promise.all(
-      ["state", "message", "samples"].map((kind) => get(`${this.base}/events?limit=100&kind=${kind}`)),
+      TOLD.map((kind) => get(`${this.base}/events?limit=100&kind=${kind}`)),
     );
     const found = pages.flatMap((page) => page.data);
-    this.messages.value = found.sort((a, b) => a.created_at - b.created_at);
+    this.messages.value = found.sort((a, b) => numberOf(a) - numberOf(b));
   }
 
   async #refresh() {
@@ -120,9 +128,9 @@ export class LiveJob {
     if (event.type === "metrics") return this.#addPoint(event.data);
     const { kind } = event.data;
     if (kind === "log") return this.#addLine(event.message, event.level);
+    this.messages.value = [...this.messages.value, event];
     // What cannot be read now is read with the next checkpoint, or at the end.
     if (kind === "checkpoint") return this.#loadCheckpoints().catch(() => null);
-    this.messages.value = [...this.messages.value, event];
     if (kind === "state") this.#moved();
   }
 
@@ -179,6 +187,9 @@ export class LiveJob {
     this.link.value = "over";
   }
 }
+
+/** Events of a job are numbered, and their ids end in the number. */
+const numberOf = (event) => Number(event.id.slice(event.id.lastIndexOf("-") + 1));
 
 const levelOf = (text) =>
   /\b(ERROR|CRITICAL|Traceback)\b|Error:/.test(text) ? "error" : /\b(WARN|WARNING)\b|Warning:/.test(text) ? "warn" : "";

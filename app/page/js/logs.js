@@ -1,12 +1,14 @@
 // A viewer for long logs: only the rows in sight are in the document, a search looks at all lines.
-import { download } from "./api.js";
 import { count, plain } from "./format.js";
+import { isTyping } from "./parts.js";
 import { html, useComputed, useEffect, useLayoutEffect, useRef, useSignal } from "./html.js";
 import { t } from "./strings.js";
 
 const ROW = 20;
 const BEYOND = 12;
+const LINK = t("Link to this line");
 const LONGEST = 2000;
+const TWICE_MS = 800;
 
 export function Logs({ live }) {
   const box = useRef();
@@ -17,6 +19,7 @@ export function Logs({ live }) {
   const query = useSignal("");
   const onlyBad = useSignal(false);
   const at = useSignal(0);
+  const linked = useSignal(-1);
   const shown = useComputed(() => (live.version.value, onlyBad.value ? indexes(live.levels, Boolean) : null));
   const hits = useComputed(() => {
     live.version.value;
@@ -30,6 +33,10 @@ export function Logs({ live }) {
     const row = shown.value ? shown.value.indexOf(line) : line;
     box.current.scrollTop = row * ROW - tall.value / 2;
   };
+  const link = (number) => {
+    history.replaceState(null, "", `#L${number}`);
+    linked.value = number - 1;
+  };
   const move = (by) => {
     const found = hits.value;
     if (!found.length) return;
@@ -41,21 +48,32 @@ export function Logs({ live }) {
     if (follow.value) box.current.scrollTop = total * ROW;
   }, [total, follow.value]);
   useEffect(() => {
-    const linked = Number(/^#L(\d+)$/.exec(location.hash)?.[1]);
-    if (linked) show(linked - 1);
+    const goToLine = () => {
+      const number = Number(/^#L(\d+)$/.exec(location.hash)?.[1]);
+      linked.value = number ? number - 1 : -1;
+      if (!number) return;
+      onlyBad.value = false;
+      show(number - 1);
+      box.current.scrollIntoView({ block: "nearest" });
+    };
+    goToLine();
+    let lastG = 0;
     const resize = new ResizeObserver(([entry]) => (tall.value = entry.target.clientHeight));
     resize.observe(box.current);
     const onKey = (event) => {
-      const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
       const inside = box.current.closest(".logs").contains(event.target);
       if ((event.ctrlKey || event.metaKey) && event.key === "f" && inside) focusSearch(event);
-      if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (isTyping(event)) return;
       if (event.key === "/") focusSearch(event);
       else if (event.key === "l") box.current.focus();
       else if (!inside) return;
       else if (event.key === "G") follow.value = true;
-      else if (event.key === "g") ((follow.value = false), (box.current.scrollTop = 0));
-      else if (event.key === "n" || event.key === "N") {
+      else if (event.key === "g") {
+        // Within the log `g g` is its first line; elsewhere `g` leads to other pages.
+        event.stopImmediatePropagation();
+        if (event.timeStamp - lastG < TWICE_MS) ((follow.value = false), (box.current.scrollTop = 0));
+        lastG = event.timeStamp;
+      } else if (event.key === "n" || event.key === "N") {
         event.stopImmediatePropagation();
         move(event.key === "n" ? 1 : -1);
       }
@@ -66,7 +84,9 @@ export function Logs({ live }) {
       search.current.select();
     };
     addEventListener("keydown", onKey, true);
+    addEventListener("hashchange", goToLine);
     return () => {
+      removeEventListener("hashchange", goToLine);
       resize.disconnect();
       removeEventListener("keydown", onKey, true);
     };
@@ -84,7 +104,7 @@ export function Logs({ live }) {
   for (let i = first; i < last; i++) {
     const line = shown.value ? shown.value[i] : i;
     rows.push(html`<${Row} key=${line} line=${line} y=${i * ROW} text=${live.lines[line]} level=${live.levels[line]}
-      query=${query.value} isCurrent=${line === current} />`);
+      query=${query.value} isCurrent=${line === current} isLinked=${line === linked.value} />`);
   }
   const found = hits.value.length;
   return html`<section class="card logs" aria-labelledby="logs-title">
@@ -98,23 +118,23 @@ export function Logs({ live }) {
         onKeyDown=${(e) => e.key === "Enter" && move(e.shiftKey ? -1 : 1)} />
       <button aria-pressed=${String(onlyBad.value)} onClick=${() => (onlyBad.value = !onlyBad.value)}>${t("Warnings")}</button>
       <button class="follow" aria-pressed=${String(follow.value)} onClick=${() => (follow.value = !follow.value)}>${t("Follow")}</button>
-      <button onClick=${() => download(`${live.base}/logs`, `${live.id}.log`)}>${t("Raw")}</button>
+      <a class="btn" href=${`${live.base}/logs`} target="_blank">${t("Raw")}</a>
     </header>
-    <div class="scroll" ref=${box} tabindex="0" role="log" aria-live="off" aria-label=${t("Log")} onScroll=${onScroll}
-      onClick=${(e) => e.target.dataset.n && history.replaceState(null, "", `#L${e.target.dataset.n}`)}>
+    <div class=${`scroll ${total === 0 ? "none" : ""}`} ref=${box} tabindex="0" role="log" aria-live="off" aria-label=${t("Log")} onScroll=${onScroll}
+      onClick=${(e) => e.target.dataset.n && link(Number(e.target.dataset.n))}>
       <div class="tall" style=${{ height: `${total * ROW}px` }}>${rows}</div>
       ${total === 0 && html`<p class="empty">${t("The training has printed nothing yet.")}</p>`}
     </div>
   </section>`;
 }
 
-function Row({ line, y, text, level, query, isCurrent }) {
+function Row({ line, y, text, level, query, isCurrent, isLinked }) {
   const shown = plain(text, LONGEST);
   const start = query ? shown.toLowerCase().indexOf(query.toLowerCase()) : -1;
   const end = start + query.length;
   const parts = start < 0 ? shown : [shown.slice(0, start), html`<mark>${shown.slice(start, end)}</mark>`, shown.slice(end)];
-  return html`<div class=${`row ${level} ${isCurrent ? "current" : ""}`} style=${{ transform: `translateY(${y}px)` }}>
-    <b data-n=${line + 1}>${line + 1}</b><bdi dir="ltr">${parts}</bdi></div>`;
+  return html`<div class=${`row ${level} ${isCurrent ? "current" : ""} ${isLinked ? "linked" : ""}`} style=${{ transform: `translateY(${y}px)` }}>
+    <b data-n=${line + 1} title=${LINK}>${line + 1}</b><bdi dir="ltr">${parts}</bdi></div>`;
 }
 
 function indexes(values, test) {

@@ -1,6 +1,7 @@
 // Small pieces that several pages show.
 import { Problem } from "./api.js";
-import { html, useEffect, useSignal } from "./html.js";
+import { plain } from "./format.js";
+import { html, useEffect, useRef, useSignal } from "./html.js";
 import { t } from "./strings.js";
 
 const STATES = {
@@ -67,6 +68,22 @@ export function Notice({ error }) {
   return html`<div class="notice" role="alert"><b>${error.message}</b>
     ${error instanceof Problem && error.code ? html` <code>${error.code}</code>` : ""}</div>`;
 }
+
+/** Whether a key belongs to what is being written, or to the browser. */
+export const isTyping = (event) =>
+  /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) || event.ctrlKey || event.metaKey || event.altKey;
+
+/** A question over the page; `onClose` also hears Escape. What has to be asked is in the children. */
+export function Dialog({ title, onClose, children, ...rest }) {
+  const box = useRef();
+  useEffect(() => box.current.showModal(), []);
+  const outside = (event) => event.target === box.current && onClose();
+  return html`<dialog ref=${box} class="dialog" aria-label=${title} onClose=${onClose} onClick=${outside} ...${rest}>
+    <div class="inside"><h2>${title}</h2>${children}</div></dialog>`;
+}
+
+/** Why a job waits. The server's words, which also say how many are before it. */
+export const waitsFor = ({ reason }) => plain(reason, 300);
 
 /** Run `call` now and again every `seconds` while somebody looks. */
 export function usePoll(call, seconds, inputs = []) {
