@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ TYPES = {
 }
 PARTS = ("js/*.js", "css/*.css", "vendor/*.js", "vendor/*.css", "icon.svg")
 NEEDED = "vendor/preact.js"
+START = "js/main.js"
+IMPORT = re.compile(r"""\bfrom ?"(\.{1,2}/[^"]+)\"""")
 
 MISSING = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Tuneyard</title>
 <h1>The API runs; its page is not built</h1>
@@ -68,12 +72,23 @@ def _document(folder: Path, version: str, files: Mapping[str, PageFile]) -> str:
     """The page's HTML, which names each module so that none waits for another to ask for it."""
     base = f"/static/{version}"
     modules = "\n".join(
-        f'<link rel="modulepreload" href="{base}/{name}">'
-        for name in files
-        if name.endswith(".js") and name != "js/strings.ja.js"
+        f'<link rel="modulepreload" href="{base}/{name}">' for name in sorted(_imported(files))
     )
     text = (folder / "index.html").read_text(encoding="utf-8")
     return text.replace("{base}", base).replace("{modules}", modules)
+
+
+def _imported(files: Mapping[str, PageFile]) -> set[str]:
+    """The modules that the first one needs at once; views that are imported later are not."""
+    found, waiting = set[str](), [START]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in files:
+            continue
+        found.add(name)
+        asked = IMPORT.findall(files[name].content.decode())
+        waiting += [posixpath.normpath(f"{posixpath.dirname(name)}/{path}") for path in asked]
+    return found
 
 
 def _html(text: str) -> PageFile:

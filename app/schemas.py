@@ -184,6 +184,8 @@ class JobObject(BaseModel):
     queue: QueuePlace | None
     attempts: list[AttemptObject] | None
     """Null in lists."""
+    latest_attempt: AttemptObject | None
+    """The newest of them, in lists too."""
     resolved: dict[str, Any] | None
     """What the trainer really used, and facts of the model, once it is loaded."""
     data_report: dict[str, Any] | None
@@ -204,6 +206,7 @@ class JobObject(BaseModel):
         now: datetime,
         queue: QueuePlace | None = None,
         attempts: list[Attempt] | None = None,
+        latest: Attempt | None = None,
     ) -> "JobObject":
         """The job as clients see it."""
         spec, hyperparameters = job.spec, _hyperparameters(job)
@@ -246,6 +249,7 @@ class JobObject(BaseModel):
             attempts=[AttemptObject.of(attempt) for attempt in attempts]
             if attempts is not None
             else None,
+            latest_attempt=AttemptObject.of(latest) if latest is not None else None,
             resolved=job.resolved,
             data_report=job.data_report,
             plan=job.plan,

@@ -1,6 +1,6 @@
 """Jobs as their users see them: submit, look, cancel, pause, resume. Only here states change."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -149,6 +149,14 @@ def list_attempts(session: Session, job_id: str) -> list[Attempt]:
     """The attempts of a job, the first one first."""
     query = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)
     return list(session.scalars(query))
+
+
+def latest_attempts(session: Session, jobs: Iterable[Job]) -> dict[str, Attempt]:
+    """The newest attempt of each job that has one, by the job's id."""
+    started = {job.id: job.attempt for job in jobs if job.attempt > 0}
+    pairs = list(started.items())
+    query = select(Attempt).where(tuple_(Attempt.job_id, Attempt.number).in_(pairs))
+    return {attempt.job_id: attempt for attempt in session.scalars(query)} if pairs else {}
 
 
 def cancel_job(session: Session, job: Job, *, now: datetime, save: bool = False) -> None:

@@ -14,6 +14,7 @@ from core.jobs import (
     cancel_job,
     delete_job,
     get_job,
+    latest_attempts,
     list_attempts,
     list_jobs,
     pause_job,
@@ -84,8 +85,12 @@ def get_jobs(
         name=name,
         search=search,
     )
-    now = database_now(session)
-    return Page.of([JobObject.of(job, now=now, queue=_place(session, job)) for job in jobs], limit)
+    now, latest = database_now(session), latest_attempts(session, jobs)
+    shown = [
+        JobObject.of(job, now=now, queue=_place(session, job), latest=latest.get(job.id))
+        for job in jobs
+    ]
+    return Page.of(shown, limit)
 
 
 @router.get("/{job_id}")
@@ -161,11 +166,13 @@ def _submit(
 
 
 def _shown(session: Session, job: Job) -> JobObject:
+    attempts = list_attempts(session, job.id)
     return JobObject.of(
         job,
         now=database_now(session),
         queue=_place(session, job),
-        attempts=list_attempts(session, job.id),
+        attempts=attempts,
+        latest=attempts[-1] if attempts else None,
     )
 
 

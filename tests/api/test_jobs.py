@@ -191,6 +191,18 @@ def test_jobs_are_searched_by_a_part_of_a_text(site: Site) -> None:
     assert _ids(site, search="nowhere") == []
 
 
+def test_a_list_tells_the_newest_attempt_of_each_job(site: Site) -> None:
+    lease = site.start()
+    site.submit()
+
+    waiting, running = site.client.get(JOBS).json()["data"]
+
+    assert (waiting["latest_attempt"], running["attempts"]) == (None, None)
+    assert running["latest_attempt"]["worker"] == "worker-1"
+    one = site.client.get(f"{JOBS}/{lease.job_id}").json()
+    assert one["latest_attempt"] == one["attempts"][-1] == running["latest_attempt"]
+
+
 def test_jobs_without_metadata_are_found(site: Site) -> None:
     plain = [site.submit(), site.submit(metadata=None), site.submit(metadata={})]
     site.submit(metadata={"team": "a"})

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from app.main import create_app
 from app.page_files import PageFiles
@@ -15,6 +15,9 @@ from tests.conftest import missing
 from tests.page.browser import chromium, open_browser
 
 PATIENCE_MS = 30_000
+
+# A busy machine is slow, and not wrong.
+expect.set_options(timeout=PATIENCE_MS)
 
 EXPECTED = (
     "ERR_CONNECTION",

@@ -4,11 +4,13 @@ import { html, signal } from "./html.js";
 import { t } from "./strings.js";
 
 const NEWEST = 200;
+/** Steps of an axis of time: round numbers of seconds, minutes, hours and days. */
+const SECONDS = [1, 2, 5, 10, 30, ...[1, 2, 5, 10, 30].map((n) => n * 60), ...[1, 2, 6, 12, 24, 48, 120, 240].map((n) => n * 3600)];
 
 export const AXES = {
   step: { name: "Step", text: count },
   tokens: { name: "Tokens", column: "num_tokens", text: short },
-  time: { name: "Time", column: "logged_at", text: duration },
+  time: { name: "Time", column: "logged_at", text: duration, incrs: SECONDS },
 };
 
 /** Of all charts of all jobs, as their reader likes it. */

@@ -26,7 +26,7 @@ export function onTheme(call) {
 const compact = (n) => (n >= 1e6 ? `${+(n / 1e6).toFixed(2)}M` : n >= 1000 ? `${+(n / 1000).toFixed(2)}k` : String(+n.toPrecision(6)));
 const exact = (n) => (n == null ? "–" : n !== 0 && Math.abs(n) < 0.001 ? n.toExponential(3) : n.toFixed(4));
 
-function options(width, { series, log, height, xName, xText = compact, yText, fromZero, sync, marks, onZoom }) {
+function options(width, { series, log, height, xName, xText = compact, xIncrs, yText, fromZero, sync, marks, onZoom }) {
   const axis = { stroke: token("--subtle"), grid: { stroke: token("--grid"), width: 1 }, ticks: { show: false }, font: FONT };
   const shown = yText ?? exact;
   const y = fromZero ? { range: (_, __, max) => [0, (max || 1) * 1.08] } : { distr: log ? 3 : 1 };
@@ -37,7 +37,7 @@ function options(width, { series, log, height, xName, xText = compact, yText, fr
     legend: { live: true },
     scales: { x: { time: false }, y },
     axes: [
-      { ...axis, size: 30, incrs: WHOLE, values: (_, values) => values.map(xText) },
+      { ...axis, size: 30, incrs: xIncrs ?? WHOLE, space: 64, values: (_, values) => values.map(xText) },
       { ...axis, size: yText ? 66 : 52, ...(yText && { incrs: WHOLE_BYTES }), values: (_, values) => values.map((n) => (n == null ? "" : yText ? yText(n) : Math.abs(n) >= 10_000 ? compact(n) : +n.toPrecision(3))) },
     ],
     series: [

@@ -102,7 +102,7 @@ function Curves({ runs }) {
     <button aria-pressed=${String(log.value)} onClick=${() => (log.value = !log.value)}>${t("Log scale")}</button><${TableButton} shown=${table} />`;
   return html`<${Card} title=${title} tools=${tools}>${table.value
     ? html`<${Rows} data=${kept.current.all} runs=${runs} axis=${axis} label=${title} />`
-    : html`<${Chart} key=${of} data=${kept.current.data} version=${version} series=${kept.current.series} height=${320} log=${log.value} label=${title} xName=${t(AXES[axis].name)} xText=${AXES[axis].text} />`}<//>`;
+    : html`<${Chart} key=${of} data=${kept.current.data} version=${version} series=${kept.current.series} height=${320} log=${log.value} label=${title} xName=${t(AXES[axis].name)} xText=${AXES[axis].text} xIncrs=${AXES[axis].incrs} />`}<//>`;
 }
 
 function Rows({ data: [xs, ...curves], runs, axis, label }) {

@@ -22,7 +22,7 @@ const column = (columns, name) => (columns[name]?.length === columns.step.length
 function useAxis(live) {
   const marks = useRef(() => marksOf(live)).current;
   const name = axisOf(live.columns);
-  return { name, props: { xName: t(AXES[name].name), xText: AXES[name].text, version: live.version, sync: live.id, marks } };
+  return { name, props: { xName: t(AXES[name].name), xText: AXES[name].text, xIncrs: AXES[name].incrs, version: live.version, sync: live.id, marks } };
 }
 
 export function Losses({ live }) {

@@ -9,7 +9,7 @@ import { html, useEffect, useRef, useSignal } from "./html.js";
 import { isOver, useLiveJob } from "./live.js";
 import { Logs } from "./logs.js";
 import { NotifyButton } from "./notify.js";
-import { Bar, Dialog, Notice, Pill, isTyping, stateOf, usePoll, waitsFor } from "./parts.js";
+import { Bar, Copy, Dialog, Loading, Notice, Pill, isTyping, stateOf, usePoll, waitsFor } from "./parts.js";
 import { PlanAndMeasured } from "./measured.js";
 import { DataReport } from "./report.js";
 import { go } from "./router.js";
@@ -50,7 +50,7 @@ export function Job({ id }) {
   useEffect(() => {
     if (job) document.title = `${isOver(job) ? "" : `${percent(job.progress.fraction)} `}${nameOf(job)} · Tuneyard`;
   }, [job]);
-  if (!job) return html`<${Notice} error=${live.problem.value} /><p class="empty">${live.problem.value ? "" : t("Loading")}</p>`;
+  if (!job) return html`<${Notice} error=${live.problem.value} />${!live.problem.value && html`<${Loading} />`}`;
   const act = async (verb, body) => {
     error.value = null;
     asking.value = false;
@@ -62,7 +62,7 @@ export function Job({ id }) {
       error.value = problem;
     }
   };
-  return html`<p class="crumb"><a href="/">${t("Jobs")}</a> / <span class="num">${id}</span>
+  return html`<p class="crumb"><a href="/">${t("Jobs")}</a> / <span class="num">${id}</span> <${Copy} text=${id} />
       ${job.retry_of && html` · ${t("retry of")} <a href=${`/jobs/${job.retry_of}`}>${job.retry_of}</a>`}</p>
     <${Title} job=${job} live=${live} workers=${workers.value} act=${act} ask=${() => (asking.value = true)} />
     <${Notice} error=${error.value ?? live.problem.value} />

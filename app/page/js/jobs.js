@@ -4,7 +4,7 @@ import { Sparkline } from "./chart.js";
 import { absolute, ago, count, duration, loss, nameOf, percent, plain } from "./format.js";
 import { html, useEffect, useSignal } from "./html.js";
 import { isOver } from "./live.js";
-import { Bar, Copy, Dialog, Notice, Pill, isTyping, stateOf, usePoll, waitsFor } from "./parts.js";
+import { Bar, Copy, Dialog, Loading, Notice, Pill, isTyping, stateOf, usePoll, waitsFor } from "./parts.js";
 import { go, place, setQuery } from "./router.js";
 import { t } from "./strings.js";
 
@@ -119,7 +119,8 @@ export function Jobs() {
         <option value="">${t("All")}</option>${STATUSES.map((one) => html`<option key=${one} value=${one}>${t(one)}</option>`)}</select>
       ${going.length > 0 && html`<button class="danger" onClick=${() => (asking.value = true)}>${t("Cancel {n}", { n: going.length })}</button>`}
       <button disabled=${ticked.value.length < 2} onClick=${compare}>${t("Compare")}${ticked.value.length > 1 ? ` ${ticked.value.length}` : ""}</button></div>
-    <${Notice} error=${error.value} />
+    <${Notice} error=${error.value} isRetried />
+    ${!jobs.value && !error.value && html`<${Loading} />`}
     ${jobs.value && (jobs.value.length === 0
       ? isFiltered ? html`<p class="card empty">${t("No job matches these filters.")}</p>` : html`<${Empty} />`
       : html`<${Table} jobs=${jobs.value} ticked=${ticked.value} tick=${tick} at=${at} />`)}
@@ -148,7 +149,7 @@ function Row({ job, isTicked, tick, onFocus }) {
     <td><input type="checkbox" aria-label=${t("Compare {name}", { name })} checked=${isTicked} onChange=${() => tick(job.id)} /></td>
     <th scope="row"><a href=${`/jobs/${job.id}`} title=${job.id}><bdi>${name}</bdi></a><small><bdi>${plain(job.model, 60)}</bdi>${method}</small>
       ${job.error && html`<small class="bad">${plain(job.error.message, 160)}</small>`}</th>
-    <td><${Pill} state=${stateOf(job)} />${job.queue && html`<small>${waitsFor(job.queue)}</small>`}
+    <td><${Pill} state=${stateOf(job)} />${job.status === "running" && job.latest_attempt && html`<small><bdi>${attemptOf(job.latest_attempt)}</bdi></small>`}${job.queue && html`<small>${waitsFor(job.queue)}</small>`}
       ${job.pause_reason && html`<small>${plain(job.pause_reason, 160)}</small>`}
       ${job.status === "running" && job.progress.phase && job.progress.phase !== "train" && html`<small>${t(job.progress.phase)}</small>`}</td>
     <td class="progress"><${Bar} fraction=${fraction} label=${t("Progress of {name}", { name })} />
@@ -159,6 +160,9 @@ function Row({ job, isTicked, tick, onFocus }) {
     <td class="num" title=${absolute(job.created_at)}>${ago(job.created_at)}</td>
     <td><a class="btn mini" href=${`/new?from=${job.id}`} aria-label=${t("Clone {name}", { name })}>${t("Clone")}</a></td></tr>`;
 }
+
+/** Which worker has it, and which attempt it is when it is not the first. */
+const attemptOf = ({ worker, number }) => plain(worker, 60) + (number > 1 ? ` · ${t("attempt {n}", { n: count(number) })}` : "");
 
 function timeOf(job) {
   if (job.estimated_finish) return t("{time} left", { time: duration(job.estimated_finish - Date.now() / 1000) });

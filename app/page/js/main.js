@@ -1,23 +1,26 @@
 // The frame around all pages: who is in, where one is, the keyboard.
 import { signedOut } from "./api.js";
-import { Files } from "./files.js";
 import { html, render, useEffect, useSignal } from "./html.js";
-import { Help } from "./help.js";
-import { Compare } from "./compare.js";
 import { Job } from "./job.js";
 import { Jobs } from "./jobs.js";
-import { Keys } from "./keys.js";
-import { NewJob } from "./new.js";
-import { Palette } from "./palette.js";
+import { lazy } from "./lazy.js";
 import { isTyping } from "./parts.js";
 import { go, place } from "./router.js";
 import { SignIn } from "./signin.js";
 import { language, setLanguage, t } from "./strings.js";
-import { Workers } from "./workers.js";
 
 const NAMES = { "/": "Jobs", "/workers": "Workers", "/files": "Files", "/keys": "Keys" };
 const TITLES = { ...NAMES, "/new": "New job", "/compare": "Compare" };
-const PAGES = { "/": Jobs, "/new": NewJob, "/compare": Compare, "/workers": Workers, "/files": Files, "/keys": Keys };
+const PAGES = {
+  "/": Jobs,
+  "/new": lazy(() => import("./new.js"), "NewJob"),
+  "/compare": lazy(() => import("./compare.js"), "Compare"),
+  "/workers": lazy(() => import("./workers.js"), "Workers"),
+  "/files": lazy(() => import("./files.js"), "Files"),
+  "/keys": lazy(() => import("./keys.js"), "Keys"),
+};
+const Help = lazy(() => import("./help.js"), "Help");
+const Palette = lazy(() => import("./palette.js"), "Palette");
 const GOES = { j: "/", w: "/workers", f: "/files", k: "/keys" };
 
 function toggleTheme() {

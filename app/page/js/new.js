@@ -6,7 +6,7 @@ import { Field, Fields } from "./fields.js";
 import { Upload } from "./files.js";
 import { bytes, count, nameOf, plain } from "./format.js";
 import { html, useEffect, useRef, useSignal } from "./html.js";
-import { Card, Dialog, Notice, Snippets } from "./parts.js";
+import { Card, Dialog, Loading, Notice, Snippets } from "./parts.js";
 import { DataCheck, Plan } from "./planned.js";
 import { FileReport } from "./report.js";
 import { go } from "./router.js";
@@ -46,7 +46,7 @@ export function NewJob() {
     const timer = setTimeout(() => keepDraft(form.value), DRAFT_MS);
     return () => clearTimeout(timer);
   }, [form.value, schema.value]);
-  if (!schema.value) return html`<div class="title"><h1>${t("New job")}</h1></div><${Notice} error=${error.value} />`;
+  if (!schema.value) return html`<div class="title"><h1>${t("New job")}</h1></div><${Notice} error=${error.value} />${!error.value && html`<${Loading} />`}`;
   const set = (changes) => {
     error.value = null;
     form.value = { ...form.value, ...changes };

@@ -21,7 +21,7 @@ const STATES = {
 export function stateOf(job) {
   if (job.status === "running" && job.cancel_requested_at) return "cancelling";
   if (job.status === "running" && job.pause_requested_at) return "pausing";
-  const last = job.attempts?.at(-1)?.outcome;
+  const last = job.latest_attempt?.outcome;
   return job.status === "queued" && ["lost", "failed"].includes(last) ? "recovering" : job.status;
 }
 
@@ -63,9 +63,10 @@ export function Snippets({ snippets }) {
     <pre tabindex="0">${snippets[name]}</pre></div>`;
 }
 
-export function Notice({ error }) {
+/** What went wrong; of a view that asks again by itself (`isRetried`), it says so. */
+export function Notice({ error, isRetried }) {
   if (!error) return null;
-  return html`<div class="notice" role="alert"><b>${error.message}</b>
+  return html`<div class="notice" role="alert"><b>${error.message}</b>${isRetried && error.status === 0 ? ` ${t("Trying again…")}` : ""}
     ${error instanceof Problem && error.code ? html` <code>${error.code}</code>` : ""}</div>`;
 }
 
@@ -84,6 +85,9 @@ export function Dialog({ title, onClose, children, ...rest }) {
 
 /** Why a job waits. The server's words, which also say how many are before it. */
 export const waitsFor = ({ reason }) => plain(reason, 300);
+
+/** Said only when loading takes long enough to be noticed. */
+export const Loading = () => html`<p class="empty late">${t("Loading")}</p>`;
 
 /** Run `call` now and again every `seconds` while somebody looks. */
 export function usePoll(call, seconds, inputs = []) {

@@ -24,8 +24,7 @@ export function Workers() {
   usePoll(async () => {
     try {
       const [found, running, queued] = await Promise.all([get("/v1/workers"), get(`${JOBS}?limit=100&status=running`), get(`${JOBS}?limit=${QUEUE}&status=queued`)]);
-      // Which worker has a job is told by the job itself.
-      jobs.value = await Promise.all(running.data.map((job) => get(`${JOBS}/${job.id}`)));
+      jobs.value = running.data;
       workers.value = found.data;
       queue.value = queued.data.sort((a, b) => (a.queue?.position ?? 0) - (b.queue?.position ?? 0));
       error.value = null;
@@ -36,8 +35,8 @@ export function Workers() {
   const seen = (workers.value ?? []).filter((one) => age(one) <= FOLDED_AFTER_SECONDS);
   const gone = (workers.value ?? []).filter((one) => age(one) > FOLDED_AFTER_SECONDS);
   const versions = differing(seen);
-  const card = (one) => html`<${Worker} key=${one.id} worker=${one} versions=${versions} jobs=${jobs.value.filter((job) => job.attempts.at(-1)?.worker === one.id)} />`;
-  return html`<div class="title"><h1>${t("Workers")}</h1></div><${Notice} error=${error.value} />
+  const card = (one) => html`<${Worker} key=${one.id} worker=${one} versions=${versions} jobs=${jobs.value.filter((job) => job.latest_attempt?.worker === one.id)} />`;
+  return html`<div class="title"><h1>${t("Workers")}</h1></div><${Notice} error=${error.value} isRetried />
     ${workers.value?.length === 0 && html`<div class="card empty"><p>${t("No worker was seen. Jobs wait until one appears:")}</p><p><code>${ADD}</code> <${Copy} text=${ADD} /></p></div>`}
     <div class="grid">${seen.map(card)}</div>
     ${gone.length > 0 && html`<details><summary>${t("{n} not seen for a day", { n: gone.length })}</summary><div class="grid">${gone.map(card)}</div></details>`}
