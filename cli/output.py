@@ -8,6 +8,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -56,6 +57,13 @@ def table(rows: list[list[str]], *, width: int) -> str:
 def fitted(text: str, width: int) -> str:
     """A line that is not longer than a terminal is wide."""
     return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1).rstrip()}…"
+
+
+def wrapped(line: str, width: int, *, indent: int = 2) -> str:
+    """A line that goes on further to the right, under its own text."""
+    if cell_len(line) <= width:
+        return line
+    return "\n".join(wrap(line, width, subsequent_indent=" " * indent))
 
 
 def plain(text: str) -> str:

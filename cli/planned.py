@@ -4,13 +4,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from cli.output import plain, wrapped
 from cli.words import in_words, size_in_words
 
 HEAD = ("micro-batch x accumulation", "checkpointing", "peak memory", "s a step", "")
 TERM_NAMES = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "runtime")
 
 
-def plan_text(plan: dict[str, Any]) -> str:
+def plan_text(plan: dict[str, Any], *, width: int) -> str:
     """The options, the terms of the recommended one, and what each worker says."""
     best = plan["recommended"]
     rows = [HEAD, *(_row(option, best) for option in plan["options"])]
@@ -20,7 +21,8 @@ def plan_text(plan: dict[str, Any]) -> str:
         for row in rows
     ]
     terms = ", ".join(f"{name} {size_in_words(best['terms'][name])}" for name in TERM_NAMES)
-    return "\n".join([_course(plan), "", *table, "", f"Largest moment: {terms}", *_notes(plan)])
+    lines = [_course(plan), "", *table, "", f"Largest moment: {terms}", *_notes(plan)]
+    return "\n".join(wrapped(plain(line), width) for line in lines)
 
 
 def _row(option: dict[str, Any], best: dict[str, Any]) -> tuple[str, ...]:

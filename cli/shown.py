@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from textwrap import wrap
 from typing import Any
 
-from cli.output import MARKS, fitted, plain, table
+from cli.output import MARKS, fitted, plain, table, wrapped
 from cli.words import in_words, size_in_words
 
 JOBS_HEAD = ("JOB", "NAME", "STATUS", "DONE", "LOSS", "LEFT", "MODEL")
@@ -65,12 +64,7 @@ def job_page(
     parts += ["", *_beside(job)] if job["plan"] or job["measured"] else []
     if checkpoints:
         parts += ["", *_checkpoints(job, checkpoints)]
-    return "\n".join(wrapped(part, width) for part in parts)
-
-
-def wrapped(line: str, width: int) -> str:
-    """A line that goes on under its own text, not under its heading."""
-    return "\n".join(wrap(line, width, subsequent_indent=" " * TEXT_AT)) or line
+    return "\n".join(wrapped(part, width, indent=TEXT_AT) for part in parts)
 
 
 def compared(jobs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from cli.client import Client
 from cli.config import state_folder, write_private
 from cli.errors import Exit, UserError
+from cli.output import say
 
 UPLOAD_TIMEOUT = httpx.Timeout(None, connect=5)
 """The answer to an upload comes when every line has been checked."""
@@ -47,6 +48,9 @@ def upload(client: Client, path: Path, *, part_bytes: int = PART_BYTES) -> Any:
             raise
         # What was begun is over: an upload has an hour.
         return _upload_parts(client, path, _Sent(sent.note, size), part_bytes)
+    except KeyboardInterrupt:
+        say("Stopped. Within the hour the next run sends only what is missing.")
+        raise
 
 
 @dataclass(slots=True)

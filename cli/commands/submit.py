@@ -10,7 +10,7 @@ from cli.commands.jobs import exit_like
 from cli.errors import Exit, UserError
 from cli.flags import flags
 from cli.options import AsJson, JobName
-from cli.output import put, say
+from cli.output import put, say, width
 from cli.planned import fits_somewhere, fitting_options, plan_text
 from cli.watch import follow
 
@@ -29,7 +29,7 @@ def plan(*, words: Words = None, options: JobOptions, as_json: AsJson = False) -
     tuneyard plan local/tiny -f train.jsonl --effective-batch 32 --max_length 1024
     """
     found, _ = _planned(Client(), options, job_body(options, words or []))
-    put(found, as_json, plan_text(found))
+    put(found, as_json, plan_text(found, width=width()))
     _check_fits(found)
 
 
@@ -100,7 +100,7 @@ def _submit(
     client = Client()
     if dry_run:
         found, body = _planned(client, options, body)
-        say(plan_text(found))
+        say(plan_text(found, width=width()))
         put(body, True, "")
         _check_fits(found)
         return

@@ -13,6 +13,8 @@ from cli.errors import Exit, UserError
 from cli.transfer import upload
 from tests.api.conftest import ROWS, Site, jsonl
 
+# To the command all databases are the same.
+pytestmark = pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 PART_BYTES = 100
 
 

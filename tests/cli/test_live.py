@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from cli.live import Picture
-from cli.words import in_words
 
 
 def metrics(step: int, second: int, **values: float) -> dict[str, Any]:
@@ -83,8 +81,32 @@ def test_before_the_first_step_it_says_what_is_waited_for() -> None:
     assert shown(picture).strip() == "○ queued"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (185, "3 m 5 s"), (7800, "2 h 10 m")]
-)
-def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+def test_it_says_who_trains_and_how_fast() -> None:
+    picture = Picture()
+    picture.see(
+        {
+            "type": "message",
+            "created_at": 0,
+            "message": "",
+            "data": {"kind": "state", "status": "running", "attempt": 2, "worker": "gpu-1\x1b[31m"},
+        }
+    )
+    picture.see(metrics(10, 100, num_tokens=1000, train_loss=2.0))
+    picture.see(metrics(20, 110, num_tokens=21_000, train_loss=1.0))
+
+    first, second, third = shown(picture).splitlines()
+
+    assert first.startswith("● running on gpu-1\ufffd[31m · attempt 2 · 1 m 20 s left")
+    assert second.endswith("20%  step 20/100")
+    assert third == "  loss 1.0000 █▁  2,000 tokens/s"
+
+
+def test_a_queued_job_says_in_one_line_what_it_waits_for() -> None:
+    picture = Picture()
+    picture.see(state("queued"))
+    picture.reason = "waits for a free worker; " + "very " * 30
+
+    (line,) = shown(picture).splitlines()
+
+    assert line.startswith("○ queued · waits for a free worker; ")
+    assert len(line) <= 80
