@@ -62,6 +62,8 @@ SHORT: dict[str, Callable[..., None]] = {
     "logout": account.logout,
     "whoami": account.whoami,
     "up": operate.up,
+    "server": operate.server,
+    "worker": operate.worker,
     "plan": submit.plan,
     "submit": submit.submit,
     "list": jobs.list_jobs,

@@ -1,4 +1,4 @@
-"""What operators run: `up`, `db` and `keys`. Each becomes a program of the server."""
+"""What operators run: `up`, `server`, `worker`, `db`, `keys`. Each becomes another program."""
 
 import os
 import sys
@@ -23,6 +23,31 @@ def up(
     tuneyard up --home ./yard --port 9000
     """
     _replace_by("cli.embedded", *_given(home=home, port=port, host=host))
+
+
+def server(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Run an API server alone, by the settings in the environment; there may be any number.
+
+    Examples:
+    tuneyard db upgrade && tuneyard server --host 0.0.0.0
+    """
+    address = ("--host", host, "--port", str(port))
+    limits = ("--no-access-log", "--timeout-graceful-shutdown", "5")
+    _replace_by("uvicorn", "--factory", "app.main:create_app", *address, *limits)
+
+
+def worker() -> None:
+    """Run a worker alone, by the settings in the environment; one a machine.
+
+    Examples:
+    WORKER_NAME=gpu-2 tuneyard worker
+    """
+    slots = os.environ.get("WORKER_SLOTS", "1")
+    threads = ("-P", "threads", "-c", slots, "--loglevel", "INFO", "--without-gossip")
+    _replace_by("celery", "--quiet", "-A", "worker.celery_app", "worker", *threads)
 
 
 @database.command("upgrade")

@@ -24,7 +24,7 @@ export DATABASE_URL="$DATABASE_URL" STORAGE_URL="$STORAGE_URL" REDIS_URL="$REDIS
 # With S3: S3_ENDPOINT_URL, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_REGION.
 export WORKER_NAME="$(hostname)" WORKER_SLOTS=1 MODEL_ROOTS=/models
 
-celery -A worker.celery_app worker -P threads -c "$WORKER_SLOTS"
+tuneyard worker
 """
 
 

@@ -13,6 +13,7 @@ from cli.logs import Wanted, log_lines
 from core.queue import Lease
 from tests.api.conftest import Site, line
 from tests.cli.conftest import run
+from tests.servers.proxy import proxied
 
 # To the command all databases are the same.
 pytestmark = pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
@@ -46,6 +47,25 @@ def test_following_begins_with_the_tail_and_repeats_nothing(site: Site, client: 
     site.record(lease, line("five"))
     site.succeed(lease)
     assert list(lines) == ["five"]
+
+
+def test_a_broken_connection_is_gone_on_with_and_no_line_comes_twice(site: Site, url: str) -> None:
+    lease = site.start()
+    site.record(lease, line("one"), line("two"))
+    with proxied(("127.0.0.1", int(url.rpartition(":")[2]))) as proxy:
+        client = Client(Connection(f"http://127.0.0.1:{proxy.port}", None, "test"))
+        lines = log_lines(client, lease.job_id, Wanted(is_following=True))
+        assert _next(lines, 2) == ["one", "two"]
+        site.record(lease, line("three"))
+        assert _next(lines, 1) == ["three"]
+
+        proxy.go_away()
+        site.record(lease, line("four"))
+        site.succeed(lease)
+        proxy.come_back()
+
+        assert list(lines) == ["four"]
+        client.close()
 
 
 def test_a_line_is_a_line_whatever_unicode_takes_for_an_end(site: Site, client: Client) -> None:

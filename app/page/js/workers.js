@@ -10,7 +10,7 @@ const LOST_AFTER_SECONDS = 60;
 const LATE_AFTER_SECONDS = 30;
 const FOLDED_AFTER_SECONDS = 86_400;
 const QUEUE = 20;
-const ADD = "celery -A worker.celery_app worker -P threads -c 1";
+const ADD = "tuneyard worker";
 /** What is shown in its own way, or says nothing to a reader. */
 const OWN = ["versions", "memory_bytes", "memory_free_bytes", "scratch_free_bytes", "scratch_total_bytes", "storage_free_bytes", "storage_total_bytes", "device", "cpus"];
 
