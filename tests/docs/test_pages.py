@@ -73,7 +73,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """One running `up` for all pages, with a tiny model under the name that pages use."""
     for up in _up(tmp_path_factory.mktemp("pages")):
         make_tiny_model("llama", up.home / "models" / MODEL)
-        up.start(EGRESS_ALLOW="127.0.0.0/8")
+        up.start(EGRESS_ALLOW="127.0.0.0/8", PYTHONPATH=str(ROOT))
         until(partial(_has_worker, up.url))
         yield Reader(up)
 
