@@ -26,7 +26,6 @@ from core.model_facts import facts_of_folder
 from core.plan.options import Experience, Option, all_options, best_option
 from core.plan.settings import settings_of
 from core.refit import ACCUMULATION, CHECKPOINTING, MICRO_BATCH
-from core.settings import Settings
 from examples.tiny_model import write_pydoc_text
 from tests.training.running import run_child
 from worker.forkserver import child_environment, warm
@@ -103,7 +102,7 @@ def _compare(model: Path, data: Path, method: str, repeats: int, result: Report)
 def choose(model: Path, method: str, limit_bytes: int) -> Option:
     """What "auto" becomes under this limit."""
     facts = facts_of_folder(model.name, model)
-    training = {MICRO_BATCH: EFFECTIVE, "max_length": LENGTH, "bf16": has_bfloat16(Settings())}
+    training = {MICRO_BATCH: EFFECTIVE, "max_length": LENGTH, "bf16": has_bfloat16()}
     settings = settings_of(facts, training, peft=METHODS[method][0])
     options = all_options(facts, settings, cpus=usable_cpus(), experience=Experience())
     return best_option(options, limit_bytes)

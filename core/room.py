@@ -3,7 +3,7 @@
 A worker has a scratch disk of its own, and sees the storage's disk when that is a local folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from core.errors import InsufficientDisk
 from core.models import Checkpoint, Job, Worker
 from core.states import JobStatus
-from core.workers import list_workers
+from core.workers import list_workers, memory_of
 
 UNPUBLISHED = 2
 """Checkpoints that are in scratch at a time: one waits for the storage, one is being written."""
@@ -98,7 +98,7 @@ def check_fits_ever(session: Session, plan: Mapping[str, Any] | None, *, now: da
     """InsufficientDisk for a job whose checkpoints are more than every worker's disks can hold."""
     needs = needs_of(plan)
     for place, words in PLACES.items():
-        needed, sizes = needs[f"{place}_bytes"], _sizes(session, f"{place}_total_bytes", now)
+        needed, sizes = needs[f"{place}_bytes"], _facts(session, f"{place}_total_bytes", now)
         if needed is not None and sizes and needed > max(sizes.values()):
             raise InsufficientDisk(
                 f"The checkpoints of this job take {_gigabytes(needed)} of {words}, which has "
@@ -111,7 +111,7 @@ def check_fits_ever(session: Session, plan: Mapping[str, Any] | None, *, now: da
 def lack_of_room(session: Session, job: Job, *, now: datetime) -> str | None:
     """What a queued job waits for when no worker has room for it now; None when one has."""
     for place, words in PLACES.items():
-        needed, sizes = getattr(job, f"{place}_bytes"), _sizes(session, f"{place}_free_bytes", now)
+        needed, sizes = getattr(job, f"{place}_bytes"), _facts(session, f"{place}_free_bytes", now)
         if needed is not None and place == "storage":
             needed -= _stored(session, job)
         if needed is not None and sizes and needed > max(sizes.values()):
@@ -124,7 +124,7 @@ def lack_of_room(session: Session, job: Job, *, now: datetime) -> str | None:
 
 
 def _lack_of_memory(session: Session, job: Job, now: datetime) -> str | None:
-    needed, totals = job.memory_bytes, _sizes(session, "memory_bytes", now)
+    needed, totals = job.memory_bytes, _sizes(session, memory_of, now)
     if needed is None or not totals:
         return None
     largest = max(totals, key=lambda name: totals[name])
@@ -133,7 +133,7 @@ def _lack_of_memory(session: Session, job: Job, now: datetime) -> str | None:
             f"fits on no worker: by the plan it takes {_gigabytes(needed)} of memory, and "
             f"{largest} has {_gigabytes(totals[largest])} in all. {_way_out(job)}"
         )
-    free = _sizes(session, "memory_free_bytes", now)
+    free = _facts(session, "memory_free_bytes", now)
     if free and needed > max(free.values()) and not _is_any_running(session):
         worker = max(free, key=lambda name: free[name])
         return (
@@ -169,12 +169,17 @@ def _living(session: Session, now: datetime) -> list[Worker]:
     return [worker for worker in list_workers(session) if worker.heartbeat_at >= alive]
 
 
-def _sizes(session: Session, fact: str, now: datetime) -> dict[str, int]:
+def _facts(session: Session, fact: str, now: datetime) -> dict[str, int]:
     """A fact of every living worker; empty as soon as one of them does not tell it."""
-    workers = _living(session, now)
-    if any(worker.facts.get(fact) is None for worker in workers):
-        return {}
-    return {worker.name: int(worker.facts[fact]) for worker in workers}
+    return _sizes(session, lambda worker: worker.facts.get(fact), now)
+
+
+def _sizes(
+    session: Session, size_of: Callable[[Worker], int | None], now: datetime
+) -> dict[str, int]:
+    sizes = {worker.name: size_of(worker) for worker in _living(session, now)}
+    known = {name: int(size) for name, size in sizes.items() if size is not None}
+    return known if len(known) == len(sizes) else {}
 
 
 def _stored(session: Session, job: Job) -> int:

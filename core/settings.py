@@ -85,6 +85,12 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = _env(
         "TUNEYARD_DEVICE", "Where to train: auto takes CUDA where there is one.", default="auto"
     )
+    visible_devices: str | None = _env(
+        "CUDA_VISIBLE_DEVICES",
+        "The GPUs that this worker may use, by their numbers in nvidia-smi or by UUID, `,` between "
+        "them; it trains on the first one. Default: all.",
+        default=None,
+    )
     sandbox: Literal["auto", "required", "off"] = _env(
         "TUNEYARD_SANDBOX",
         "Whether the kernel keeps training children from all but their own files and the network: "

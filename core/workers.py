@@ -43,3 +43,10 @@ def is_drained(session: Session, name: str) -> bool:
     """Whether the worker of this name is to claim nothing; one that nobody knows may claim."""
     query = select(Worker.drained_at).where(Worker.name == name)
     return session.scalar(query) is not None
+
+
+def memory_of(worker: Worker) -> int | None:
+    """Bytes of the memory in which it trains: its first GPU's, or its own; None where untold."""
+    on_gpu = worker.facts.get("device") == "cuda"
+    total = worker.facts.get("device_memory_bytes" if on_gpu else "memory_bytes")
+    return None if total is None else int(total)

@@ -13,6 +13,7 @@ from celery.signals import setup_logging, worker_init, worker_shutdown, worker_s
 from core.doorbell import TASK_NAME
 from core.settings import Settings
 from worker.forkserver import child_environment, warm
+from worker.machine import Machine
 from worker.runtime import Runtime
 
 settings = Settings.from_environment()
@@ -52,7 +53,8 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
 @worker_init.connect
 def _start(**_: Any) -> None:
     try:
-        warm(child_environment(scratch=settings.scratch_folder / "home"))
+        devices = Machine(settings).for_children
+        warm(child_environment(scratch=settings.scratch_folder / "home", devices=devices))
         runtime = Runtime.from_settings(settings)
     except Exception as error:
         # Celery goes on after what a handler raises, as a worker that never takes a job.

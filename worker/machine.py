@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,83 @@ import psutil
 from core.errors import SettingsError
 from core.sandbox import landlock_version
 from core.settings import Settings
+from worker.devices import Device, Reading, read_devices, visible_devices
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+A_DEVICE = re.compile(r"\s*(\d|GPU-|MIG-)")
+"""How CUDA_VISIBLE_DEVICES begins unless it hides all devices."""
 CGROUP = Path("/sys/fs/cgroup")
 REPORTED_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets")
 
 
+class Machine:
+    """This machine, with the GPUs that the worker may use. `read` asks for them anew each time."""
+
+    def __init__(self, settings: Settings, read: Reading = read_devices):
+        self._settings = settings
+        self._read = read
+        self.device = training_device(settings)
+
+    @property
+    def gpus(self) -> list[Device]:
+        """As they are now; none on a CPU, and where the driver does not tell."""
+        if self.device == "cpu":
+            return []
+        return visible_devices(self._read(), self._settings.visible_devices)
+
+    @property
+    def for_children(self) -> str | None:
+        """CUDA_VISIBLE_DEVICES of a training: one device, which is all that the trainer can use."""
+        gpus = self.gpus
+        if gpus:
+            return gpus[0].uuid
+        allowed = self._settings.visible_devices
+        return None if allowed is None else allowed.partition(",")[0]
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory in which a training is: the device's, or the machine's; None where unknown."""
+        if self.device == "cpu":
+            return memory_bytes()
+        gpus = self.gpus
+        return gpus[0].memory_bytes if gpus else None
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What of it a training could still take; None where unknown."""
+        if self.device == "cpu":
+            return free_memory_bytes()
+        gpus = self.gpus
+        return gpus[0].free_bytes if gpus else None
+
+    def facts(self) -> dict[str, Any]:
+        """What the worker reports to the service."""
+        gpus = self.gpus
+        bf16 = has_bfloat16() if self.device == "cpu" else bool(gpus) and gpus[0].has_bfloat16
+        facts = {
+            "device": self.device,
+            "cpus": usable_cpus(),
+            "is_sandboxed": is_sandboxed(self._settings),
+            "bf16": bf16,
+            "memory_bytes": memory_bytes(),
+            "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
+        }
+        if self.device == "cpu":
+            return facts
+        total = gpus[0].memory_bytes if gpus else None
+        return facts | {
+            "device_memory_bytes": total,
+            "devices": [device.as_dict() for device in gpus],
+        }
+
+
 def training_device(settings: Settings) -> str:
-    """`cuda` where this machine has an NVIDIA device and nobody asked for the CPU."""
+    """`cuda` where this machine has an NVIDIA device and nobody hid it or asked for the CPU."""
     if settings.device != "auto":
         return settings.device
-    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+    allowed = settings.visible_devices
+    is_hidden = allowed is not None and not A_DEVICE.match(allowed)
+    return "cuda" if Path("/dev/nvidia0").exists() and not is_hidden else "cpu"
 
 
 def usable_cpus() -> int:
@@ -37,10 +104,8 @@ def memory_bytes() -> int:
     return total if limit is None else min(total, limit)
 
 
-def free_memory_bytes(settings: Settings) -> int | None:
-    """Memory that a training could still take here; None where it takes a device's memory."""
-    if training_device(settings) != "cpu":
-        return None
+def free_memory_bytes() -> int:
+    """Memory of this machine, or of this container, that nobody holds."""
     free = int(psutil.virtual_memory().available)
     limit, held = _cgroup("memory.max"), _cgroup("memory.current")
     if limit is None or held is None:
@@ -90,22 +155,10 @@ def is_sandboxed(settings: Settings) -> bool:
     return can and settings.sandbox != "off"
 
 
-def has_bfloat16(settings: Settings) -> bool:
-    """Whether the CPU multiplies in bfloat16; of a GPU it is not known before torch is loaded."""
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies in bfloat16."""
     path = Path("/proc/cpuinfo")
-    if training_device(settings) != "cpu" or not path.exists():
+    if not path.exists():
         return False
     flags = next((line for line in path.read_text().splitlines() if line.startswith("flags")), "")
     return bool(BFLOAT16_FLAGS & set(flags.split()))
-
-
-def machine_facts(settings: Settings) -> dict[str, Any]:
-    """As the worker reports it to the service."""
-    return {
-        "device": training_device(settings),
-        "cpus": usable_cpus(),
-        "is_sandboxed": is_sandboxed(settings),
-        "bf16": has_bfloat16(settings),
-        "memory_bytes": memory_bytes(),
-        "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
-    }

@@ -23,7 +23,7 @@ from core.storage import Storage, open_storage
 from core.waiting import count_claimable, resume_held_jobs
 from core.workers import is_drained
 from worker.disk import disk_facts, room_of
-from worker.machine import free_memory_bytes, machine_facts
+from worker.machine import Machine
 from worker.scratch import Scratch
 from worker.supervisor import Supervisor
 
@@ -33,7 +33,13 @@ logger = logging.getLogger(__name__)
 class Runtime:
     """The part of a worker that outlives jobs. Threads of Celery and of its own call `work`."""
 
-    def __init__(self, settings: Settings, database: Database, storage: Storage):
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        storage: Storage,
+        machine: Machine | None = None,
+    ):
         self._settings = settings
         self._database = database
         self._storage = storage
@@ -42,7 +48,7 @@ class Runtime:
         self._leaving = threading.Event()
         self._claiming = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._facts = machine_facts(settings)
+        self._machine = machine or Machine(settings)
         self._no_rescue_before = 0.0
         self._scratch = Scratch(settings.scratch_folder / "attempts")
 
@@ -107,6 +113,7 @@ class Runtime:
             lease=lease,
             scratch=self._scratch.folder / f"{job.id}-{lease.attempt}",
             leaving=self._leaving,
+            machine=self._machine,
         ).run()
         self._sweep(job.id)
         return True
@@ -163,10 +170,11 @@ class Runtime:
 
     def _room(self, session: Session) -> Room:
         """What jobs may still take here: running ones are to grow to what was planned."""
-        room, free = room_of(self._settings, self._storage), free_memory_bytes(self._settings)
-        if free is None:
+        room, machine = room_of(self._settings, self._storage), self._machine
+        free, total = machine.free_bytes, machine.memory_bytes
+        if free is None or total is None:
             return room
-        planned = self._facts["memory_bytes"] - reserved_bytes(session, worker=self.name)
+        planned = total - reserved_bytes(session, worker=self.name)
         return replace(room, memory_bytes=max(0, min(free, planned)))
 
     def _report(self, session: Session, room: Room) -> None:
@@ -174,7 +182,7 @@ class Runtime:
             name=self.name,
             heartbeat_at=database_now(session),
             slots=self._settings.worker_slots,
-            facts=self._facts
+            facts=self._machine.facts()
             | disk_facts(self._settings, self._storage)
             | {"memory_free_bytes": room.memory_bytes},
         )

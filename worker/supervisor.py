@@ -33,14 +33,7 @@ from worker.disk import DiskWatch
 from worker.forkserver import ChildHandle, start_child
 from worker.inputs import InputError, Inputs, Interrupted
 from worker.lease import LeaseKeeper
-from worker.machine import (
-    is_sandboxed,
-    memory_bytes,
-    oom_kills,
-    resident_bytes,
-    training_device,
-    usable_cpus,
-)
+from worker.machine import Machine, is_sandboxed, oom_kills, resident_bytes, usable_cpus
 from worker.publisher import Publisher, disk_full
 from worker.recorder import Recorder
 from worker.relay import Relay
@@ -68,6 +61,7 @@ class Supervisor:
         lease: Lease,
         scratch: Path,
         leaving: Flag,
+        machine: Machine,
     ):
         self._settings = settings
         self._database = database
@@ -75,6 +69,7 @@ class Supervisor:
         self._job = job
         self._lease = lease
         self._scratch = scratch
+        self._machine = machine
         self._keeper = LeaseKeeper(database, lease, lease_seconds=settings.lease_seconds)
         self._recorder = Recorder(database, lease, flush_seconds=settings.event_flush_seconds)
         self._publisher = Publisher(
@@ -161,10 +156,9 @@ class Supervisor:
             else:
                 slots = self._settings.worker_slots
                 threads = max(1, usable_cpus() // slots)
-                device = training_device(self._settings)
                 return order | {
                     "threads": threads,
-                    "device": device,
+                    "device": self._machine.device,
                     "lease_seconds": self._settings.lease_seconds,
                     "is_sandboxed": is_sandboxed(self._settings),
                 }
@@ -298,8 +292,9 @@ class Supervisor:
         failure = self._see_why(ending)
         if failure.reason is not FailureReason.OUT_OF_MEMORY:
             return failure
-        limit = (self._job.spec.get("resources") or {}).get("memory")
-        return with_advice(failure, self._order, limit or memory_bytes())
+        asked = (self._job.spec.get("resources") or {}).get("memory")
+        limit = asked or self._machine.memory_bytes
+        return failure if limit is None else with_advice(failure, self._order, limit)
 
     def _see_why(self, ending: dict[str, Any] | None) -> Failure:
         assert self._child is not None

@@ -22,7 +22,7 @@ from core.plan.options import Option, all_options, best_option, make_option
 from core.plan.reader import FactsReader
 from core.plan.settings import TrainSettings, settings_of
 from core.refit import ACCUMULATION, CHECKPOINTING, MICRO_BATCH
-from core.workers import list_workers
+from core.workers import list_workers, memory_of
 
 ALIVE_SECONDS = 120.0
 """A worker that was silent for longer is not planned for."""
@@ -183,11 +183,8 @@ class _Planner:
 
     def _room(self, worker: Worker) -> int | None:
         """Bytes that one job may take on a worker; None where it does not say."""
-        on_device = (
-            "device_memory_bytes" if worker.facts.get("device") == "cuda" else "memory_bytes"
-        )
-        total = worker.facts.get(on_device)
-        return int(total) // worker.slots if total else None
+        total = memory_of(worker)
+        return None if total is None else total // worker.slots
 
     def _take(self) -> Option:
         """The option of the job: the best that the request leaves open."""

@@ -96,6 +96,24 @@ def test_a_gpu_whose_memory_is_not_told_is_unknown(site: Site) -> None:
     assert plan(site)["workers"][0]["verdict"] == "unknown"
 
 
+def test_a_gpu_is_planned_for_by_its_own_memory(site: Site) -> None:
+    with site.database.write() as session:
+        gpu = {"device": "cuda", "memory_bytes": 512 * GIB, "bf16": True}
+        make_worker(session, "large", device_memory_bytes=80 * GIB, **gpu)
+        make_worker(session, "small", device_memory_bytes=12 * GIB, **gpu)
+    auto = {SPLIT[0]: "auto", "max_length": 512, "bf16": "auto"}
+
+    answer = plan(site, model="local/large", training=auto, peft={"r": 8}, effective_batch_size=64)
+
+    verdicts = {worker["worker"]: worker for worker in answer["workers"]}
+    assert verdicts["large"]["memory_bytes"] == 80 * GIB
+    assert {worker["verdict"] for worker in answer["workers"]} == {"fits"}
+    assert answer["limit_bytes"] == 12 * GIB
+    assert answer["taken"]["peak_memory_bytes"] < 12 * GIB
+    assert answer["training"]["bf16"] is True
+    assert answer["margin"] == 0.25
+
+
 def test_an_unknown_architecture_is_planned_with_a_wider_margin_and_says_so(
     site: Site, models: Path
 ) -> None:

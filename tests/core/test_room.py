@@ -265,6 +265,27 @@ def test_a_job_that_fits_nowhere_says_so_and_what_would(session: Session) -> Non
     )
 
 
+def test_on_a_gpu_its_own_memory_counts(session: Session) -> None:
+    job = make_large(session)
+    gpu = {"device": "cuda", "memory_bytes": 64 * GB, "device_memory_bytes": 4 * GB}
+    make_worker(session, "gpu", memory_free_bytes=4 * GB, **gpu)
+
+    place = queue_place(session, job, now=NOW)
+
+    assert place is not None
+    assert "gpu has 4.00 GB in all" in place[1]
+
+
+def test_a_gpu_that_tells_nothing_may_have_room(session: Session) -> None:
+    job = make_large(session)
+    make_worker(session, "gpu", device="cuda", memory_bytes=2 * GB)
+
+    place = queue_place(session, job, now=NOW)
+
+    assert place is not None
+    assert "waits for a free worker" in place[1]
+
+
 def test_a_job_waits_for_memory_that_others_hold(session: Session) -> None:
     job = make_large(session)
     make_worker(session, "w", memory_bytes=8 * GB, memory_free_bytes=3 * GB)

@@ -109,7 +109,8 @@ export function MemoryChart({ live, workers }) {
   if (!live.columns.memory_bytes) return null;
   const job = live.job.value;
   const worker = workers.find((one) => one.id === job.attempts?.at(-1)?.worker);
-  const capacity = job.resources?.memory ?? worker?.facts.memory_bytes;
+  const isOnGpu = worker?.facts.device === "cuda";
+  const capacity = job.resources?.memory ?? worker?.facts[isOnGpu ? "device_memory_bytes" : "memory_bytes"];
   const planned = job.plan?.peak_memory_bytes;
   const most = Math.max(planned ?? 0, live.columns.memory_bytes.reduce((high, value) => Math.max(high, value ?? 0), 0));
   const limit = capacity && capacity <= most * NEAR ? capacity : null;

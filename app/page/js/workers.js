@@ -12,7 +12,7 @@ const FOLDED_AFTER_SECONDS = 86_400;
 const QUEUE = 20;
 const ADD = "tuneyard worker";
 /** What is shown in its own way, or says nothing to a reader. */
-const OWN = ["versions", "memory_bytes", "memory_free_bytes", "scratch_free_bytes", "scratch_total_bytes", "storage_free_bytes", "storage_total_bytes", "device", "cpus"];
+const OWN = ["versions", "memory_bytes", "device_memory_bytes", "memory_free_bytes", "scratch_free_bytes", "scratch_total_bytes", "storage_free_bytes", "storage_total_bytes", "device", "cpus"];
 
 const age = (worker) => worker.heartbeat_age_seconds;
 
@@ -69,7 +69,9 @@ function Worker({ worker, jobs, versions }) {
   return html`<section class="card" aria-label=${worker.id}><header><h2><bdi>${plain(worker.id, 60)}</bdi></h2><span class=${`pill ${state}`}>${t(state)}</span></header>
     ${jobs.map((job) => html`<${Current} key=${job.id} job=${job} />`)}
     <dl class="facts">${rows.map(([name, value, mark]) => html`<div key=${name}><dt>${name}</dt><dd class=${`num ${mark ?? ""}`}>${value}</dd></div>`)}</dl>
-    <${Room} name=${t("Memory")} free=${facts.memory_free_bytes} all=${facts.memory_bytes} />
+    ${facts.device === "cuda"
+      ? facts.devices?.map((gpu) => html`<${Room} key=${gpu.uuid} name=${plain(gpu.name, 60)} free=${gpu.memory_free_bytes} all=${gpu.memory_bytes} />`)
+      : html`<${Room} name=${t("Memory")} free=${facts.memory_free_bytes} all=${facts.memory_bytes} />`}
     <${Room} name=${t("Scratch disk")} free=${facts.scratch_free_bytes} all=${facts.scratch_total_bytes} />
     ${facts.storage_total_bytes !== facts.scratch_total_bytes && html`<${Room} name=${t("Storage")} free=${facts.storage_free_bytes} all=${facts.storage_total_bytes} />`}
     <details open=${versions.length > 0}><summary>${t("Versions")}${versions.length > 0 ? html` <span class="tag bad">${t("not the same everywhere")}</span>` : ""}</summary>
