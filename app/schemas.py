@@ -12,6 +12,7 @@ from core.ids import event_id
 from core.models import Attempt, Checkpoint, CheckpointPermission, Event, File, Job, Worker
 from core.states import EventKind
 from core.storage import Storage
+from core.submission import BASE_LEARNING_RATE, BASE_LORA_LEARNING_RATE
 
 ORGANIZATION = "org-tuneyard"
 
@@ -393,10 +394,14 @@ def _hyperparameters(job: Job) -> dict[str, Any]:
     training = job.training
     sent = (job.spec.get("method") or {}).get("supervised", {}).get("hyperparameters")
     sent = sent or job.spec.get("hyperparameters") or {}
+    factor = sent.get("learning_rate_multiplier") or "auto"
+    if factor == "auto" and "learning_rate" in training:
+        base = BASE_LEARNING_RATE if job.spec.get("peft") is None else BASE_LORA_LEARNING_RATE
+        factor = round(training["learning_rate"] / base, 9)
     return {
         "n_epochs": training.get("num_train_epochs", "auto"),
         "batch_size": training.get("per_device_train_batch_size", "auto"),
-        "learning_rate_multiplier": sent.get("learning_rate_multiplier") or "auto",
+        "learning_rate_multiplier": factor,
     }
 
 

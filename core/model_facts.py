@@ -261,4 +261,4 @@ class _Reader:
 
 
 def _unreadable(name: str, why: str) -> InvalidArgument:
-    return InvalidArgument(f"The model {name} cannot be planned for: {why}.", param="model")
+    return InvalidArgument(f"The model {name} cannot be read: {why}.", param="model")

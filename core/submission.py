@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.arguments import check_peft, check_quantization, check_training
-from core.base_model import parse_model, pin_model
-from core.dataset import FileReport, check_mask, check_usable
+from core.base_model import local_folder, parse_model, pin_model
+from core.dataset import FileReport, check_mask, check_usable, needs_chat_template
 from core.dataset.chat_check import check_chat_template
 from core.db import database_now, project_of
 from core.errors import (
@@ -21,6 +21,7 @@ from core.errors import (
     Unavailable,
 )
 from core.files import get_file
+from core.model_folder import check_model_folder
 from core.models import File, Job
 from core.plan.planner import PlanRequest, decide, plan
 from core.plan.reader import FactsReader
@@ -120,6 +121,7 @@ def _checked(
     check_streaming(spec.dataset, training)
     base_model = pin_model(session, spec.model, model_roots=model_roots, project_id=project_id)
     file = _check_data(session, spec, training, project_id)
+    _check_model(spec, training, file, model_roots)
     _seed(spec, training)
     request = PlanRequest(
         training=training,
@@ -236,6 +238,24 @@ def _seed(spec: JobSpec, training: Mapping[str, Any]) -> int:
     if spec.seed is not None and seed is not None and seed != spec.seed:
         raise InvalidArgument("seed and training.seed differ; give one.", param="training.seed")
     return int(spec.seed if spec.seed is not None else seed if seed is not None else DEFAULT_SEED)
+
+
+def _check_model(
+    spec: JobSpec, training: Mapping[str, Any], file: File | None, model_roots: Sequence[Path]
+) -> None:
+    """What a folder of this server tells about itself; others are known to the worker alone."""
+    if parse_model(spec.model).kind != "local" or not model_roots:
+        return
+    is_chat = False
+    if file is not None and file.report is not None and spec.chat_template is None:
+        is_chat = needs_chat_template(
+            FileReport.from_dict(file.report),
+            training,
+            template=spec.template is not None,
+            shape=spec.shape,
+        )
+    folder = local_folder(spec.model, model_roots)
+    check_model_folder(spec.model, folder, is_chat=is_chat)
 
 
 def _check_data(

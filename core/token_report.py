@@ -1,7 +1,7 @@
 """What a model's tokenizer makes of a job's training file, before there is a job."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,17 +9,29 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.arguments import check_training
 from core.base_model import ModelName, find_model_checkpoint, local_folder, parse_model
 from core.checkpoints import entries
 from core.dataset import FileReport
 from core.dataset.token_check import CHAT_TEMPLATE, CONFIG, SPECIAL_TOKENS, TOKENIZER
-from core.errors import InvalidArgument, TooLarge
+from core.errors import (
+    Invalid,
+    InvalidArgument,
+    InvalidFile,
+    NotFound,
+    TooLarge,
+    TuneyardError,
+    Unavailable,
+)
 from core.files import get_file
 from core.hub_tokenizer import HubTokenizers
 from core.isolated import Exhausted, Limits, run_isolated
 from core.models import Checkpoint, File
+from core.plan.reader import FactsReader
+from core.plan.settings import check_length
 from core.spec import JobSpec
 from core.storage import Storage
+from core.submission import EFFECTIVE_BATCH
 
 LIMITS = Limits(seconds=120, memory_bytes=4 * 1024**3)
 MAX_ROWS = 20_000
@@ -28,15 +40,25 @@ MAX_ROWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A file and a model, found in the database."""
+    """A file and a model, found in the database, and checked arguments."""
 
     file: File
     model: Path | Checkpoint | ModelName
     """A folder here, a checkpoint in storage, or a model of the Hub."""
     spec: JobSpec
+    training: Mapping[str, Any]
 
 
-def find_question(session: Session, spec: JobSpec, model_roots: Sequence[Path]) -> Question:
+def prepare_question(spec: JobSpec, reader: FactsReader) -> None:
+    """Fetch what a length is compared with; a Hub that is away will be told when it is needed."""
+    if "max_length" in spec.training:
+        with suppress(Invalid, NotFound, Unavailable):
+            reader.prefetch(spec.model)
+
+
+def find_question(
+    session: Session, spec: JobSpec, model_roots: Sequence[Path], reader: FactsReader
+) -> Question:
     """Look up what a request names; errors name its fields."""
     if spec.training_file is None:
         raise InvalidArgument('"training_file" is required.', param="training_file")
@@ -45,12 +67,27 @@ def find_question(session: Session, spec: JobSpec, model_roots: Sequence[Path]) 
         raise InvalidArgument(
             f'A file of the purpose "{file.purpose}" is not trained on.', param="training_file"
         )
+    given = {name: value for name, value in spec.training.items() if name != EFFECTIVE_BATCH}
+    training = check_training(given).values
     model = parse_model(spec.model)
+    found: Path | Checkpoint | ModelName = model
     if model.kind == "local":
-        return Question(file, local_folder(spec.model, model_roots), spec)
+        found = local_folder(spec.model, model_roots)
     if model.kind == "job":
-        return Question(file, find_model_checkpoint(session, model), spec)
-    return Question(file, model, spec)
+        found = find_model_checkpoint(session, model)
+    _check_length(session, spec.model, training, reader)
+    return Question(file, found, spec, training)
+
+
+def _check_length(
+    session: Session, model: str, training: Mapping[str, Any], reader: FactsReader
+) -> None:
+    try:
+        facts = reader.read(session, model)
+    except TuneyardError:
+        # What cannot be planned for has tokens all the same.
+        return
+    check_length(facts, training.get("max_length"))
 
 
 def token_report(
@@ -76,11 +113,13 @@ def token_report(
             "chat_template": spec.chat_template,
             "template": spec.template,
             "shape": spec.shape,
-            "training": {name: value for name, value in spec.training.items() if value != "auto"},
+            "training": {n: value for n, value in question.training.items() if value != "auto"},
         }
         try:
             reads = [path, folder, *_linked(folder)]
             return run_isolated("core.dataset.token_check", request, LIMITS, reads=reads)
+        except InvalidFile as error:
+            raise InvalidFile(error.message, param="training_file", **error.details) from error
         except Exhausted as error:
             raise TooLarge(f"Counting these tokens takes too much {error.what}.") from error
 

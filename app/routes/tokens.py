@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from app.body import JsonObject
 from app.services import DatabaseDep, ServicesDep
 from core.spec import JobSpec, parse_spec
-from core.token_report import find_question, token_report
+from core.token_report import find_question, prepare_question, token_report
 
 router = APIRouter(prefix="/v1/fine_tuning/tokens", tags=["fine-tuning"])
 
@@ -26,6 +26,8 @@ def count_tokens(database: DatabaseDep, services: ServicesDep, body: JsonObject)
     Three rows come as text with their mask. A large file is sampled, with its margin said.
     """
     spec = parse_spec(body)
+    prepare_question(spec, services.facts)
     with database.read() as session:
-        question = find_question(session, spec, services.settings.model_roots)
+        roots = services.settings.model_roots
+        question = find_question(session, spec, roots, services.facts)
     return token_report(question, services.storage, services.tokenizers)

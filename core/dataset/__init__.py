@@ -2,7 +2,7 @@
 
 from core.dataset.jsonl import JsonlValidator
 from core.dataset.report import ColumnReport, FileReport, FormatName, LineError, ShapeName
-from core.dataset.usable import check_mask, check_usable
+from core.dataset.usable import check_mask, check_usable, needs_chat_template
 from core.dataset.validate import FileValidator
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "ShapeName",
     "check_mask",
     "check_usable",
+    "needs_chat_template",
 ]

@@ -11,7 +11,7 @@ DEFAULT_TEXT_FIELD = "text"
 MAX_SHOWN_COLUMNS = 20
 
 
-CHATS = ("messages", "conversations", "alpaca")
+CHATS = ("messages", "conversations")
 COLUMNS_OF: Mapping[ShapeName, Mapping[str, tuple[str, ...]]] = {
     "messages": {"messages": ("list",)},
     "conversations": {"conversations": ("list",)},
@@ -64,14 +64,8 @@ def check_mask(
     shape: ShapeName | None = None,
 ) -> None:
     """Raise InvalidArgument when what is to be trained on is not in rows of this shape."""
-    text_field = training.get("dataset_text_field")
-    is_text = template or (
-        shape is None and text_field is not None and text_field in report.columns
-    )
-    name = "text" if is_text else shape or report.shape
-    has_messages = name in CHATS or (
-        name == "prompt_completion" and "list" in report.columns["completion"].types
-    )
+    name = _read_as(report, training, template=template, shape=shape)
+    has_messages = name == "alpaca" or _has_messages(report, name)
     if training.get("assistant_only_loss") and not has_messages:
         raise InvalidArgument(
             f'"assistant_only_loss" needs messages; the rows are of the shape {name}.',
@@ -83,6 +77,34 @@ def check_mask(
             f"shape {name}.",
             param="training.completion_only_loss",
         )
+
+
+def needs_chat_template(
+    report: FileReport,
+    training: Mapping[str, Any],
+    *,
+    template: bool,
+    shape: ShapeName | None = None,
+) -> bool:
+    """Whether only a chat template makes a text of these rows."""
+    return _has_messages(report, _read_as(report, training, template=template, shape=shape))
+
+
+def _read_as(
+    report: FileReport, training: Mapping[str, Any], *, template: bool, shape: ShapeName | None
+) -> str | None:
+    """The shape that a job takes the rows for."""
+    text_field = training.get("dataset_text_field")
+    is_text = template or (
+        shape is None and text_field is not None and text_field in report.columns
+    )
+    return "text" if is_text else shape or report.shape
+
+
+def _has_messages(report: FileReport, name: str | None) -> bool:
+    return name in CHATS or (
+        name == "prompt_completion" and "list" in report.columns["completion"].types
+    )
 
 
 def _check_shape(report: FileReport, shape: ShapeName, param: str) -> None:

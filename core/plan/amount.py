@@ -57,7 +57,7 @@ class Course:
     """Steps, epochs and tokens of a whole training; None where the data are unknown."""
 
     steps: int | None
-    epochs: float
+    epochs: float | None
     tokens: int | None
 
 
@@ -65,7 +65,7 @@ def course_of(
     amount: Amount, training: Mapping[str, Any], *, effective: int, length: int
 ) -> Course:
     """How long a training is, counted as the trainer does."""
-    epochs = float(training.get("num_train_epochs", DEFAULT_EPOCHS))
+    epochs: float | None = float(training.get("num_train_epochs", DEFAULT_EPOCHS))
     rows, mean = amount.rows, amount.mean_tokens
     if rows is not None and mean is not None and training.get("packing"):
         rows = max(1, math.ceil(rows * min(mean, length) / length))
@@ -73,15 +73,15 @@ def course_of(
     steps = None
     if rows is not None:
         each = rows // effective if training.get("dataloader_drop_last") else rows / effective
-        steps = math.ceil(max(1, math.ceil(each)) * epochs)
+        steps = math.ceil(max(1, math.ceil(each)) * (epochs or 0))
     limit = int(training.get("max_steps", -1))
     if limit > 0:
         steps = limit
-        epochs = limit * effective / rows if rows else epochs
+        epochs = round(limit * effective / rows, 3) if rows else None
     tokens = None
     if steps is not None and mean is not None:
         tokens = round(steps * effective * min(mean, length))
-    return Course(steps, round(epochs, 3), tokens)
+    return Course(steps, epochs, tokens)
 
 
 def choose_epochs(amount: Amount) -> tuple[int, str]:

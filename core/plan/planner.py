@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.db import DEFAULT_PROJECT
-from core.errors import InvalidArgument, TuneyardError
+from core.errors import TuneyardError
 from core.model_facts import ModelFacts
 from core.models import File, Worker
 from core.plan.amount import Amount, Course, choose_epochs, course_of
@@ -20,7 +20,7 @@ from core.plan.fit import margin_of, smallest_change
 from core.plan.memory import FLOAT, OPTIMIZER_BYTES, trained_parameters
 from core.plan.options import Option, all_options, best_option, make_option
 from core.plan.reader import FactsReader
-from core.plan.settings import TrainSettings, settings_of
+from core.plan.settings import TrainSettings, check_length, settings_of
 from core.refit import ACCUMULATION, CHECKPOINTING, MICRO_BATCH
 from core.workers import list_workers, memory_of
 
@@ -150,13 +150,7 @@ class _Planner:
 
     def _make_settings(self) -> TrainSettings:
         request, facts = self._request, self._facts
-        length = request.training.get("max_length")
-        if isinstance(length, int) and facts.positions is not None and length > facts.positions:
-            raise InvalidArgument(
-                f"max_length is {length}, but {facts.model} reads at most {facts.positions} "
-                "tokens.",
-                param="training.max_length",
-            )
+        check_length(facts, request.training.get("max_length"))
         micro_batch, accumulation = self._batch.splits[0]
         split = {MICRO_BATCH: micro_batch, ACCUMULATION: accumulation}
         settings = settings_of(
@@ -356,7 +350,9 @@ def _checkpoints(training: Mapping[str, Any], course: Course) -> int:
         every = float(training.get("save_steps", DEFAULT_SAVE_STEPS))
         count = math.ceil(steps / (every if every >= 1 else max(1.0, every * steps)))
     elif strategy == "epoch":
-        count = max(1, math.ceil(course.epochs))
+        # With as many steps as it may have, of rows that nobody has counted.
+        epochs = steps if course.epochs is None else course.epochs
+        count = max(1, math.ceil(epochs))
     return min(count, int(training.get("save_total_limit", count)))
 
 
@@ -369,4 +365,5 @@ def _cpus(worker: Worker | None) -> int:
 
 
 def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
+    digits = 1 if size >= 1e10 else 2
+    return f"{size / 1e9:.{digits}f} GB"

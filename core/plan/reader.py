@@ -113,7 +113,7 @@ def _total(name: str, index: bytes, config: dict[str, Any]) -> dict[str, tuple[l
         size = int(json.loads(index)["metadata"]["total_size"])
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidArgument(
-            f"The model {name} cannot be planned for: its {INDEX} is damaged.", param="model"
+            f"The model {name} cannot be read: its {INDEX} is damaged.", param="model"
         ) from error
     dtype = config.get("dtype") or config.get("torch_dtype")
     return {"all": ([size // (2 if dtype in HALF_TYPES else 4)], "F")}

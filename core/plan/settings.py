@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core.errors import InvalidArgument
 from core.model_facts import ModelFacts
 from core.refit import ACCUMULATION, CHECKPOINTING, DEFAULT_BATCH_SIZE, EVAL_BATCH, MICRO_BATCH
 
@@ -61,6 +62,15 @@ class TrainSettings:
             micro_batch=micro_batch,
             accumulation=self.effective_batch // micro_batch,
             checkpointing=checkpointing,
+        )
+
+
+def check_length(facts: ModelFacts, length: Any) -> None:
+    """InvalidArgument for a `max_length` beyond what the model reads at once."""
+    if isinstance(length, int) and facts.positions is not None and length > facts.positions:
+        raise InvalidArgument(
+            f"max_length is {length}, but {facts.model} reads at most {facts.positions} tokens.",
+            param="training.max_length",
         )
 
 

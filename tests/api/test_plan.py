@@ -11,7 +11,7 @@ from core.db import database_now
 from core.jobs import get_job
 from core.models import PlanOutcome, Worker
 from core.queue import succeed_attempt
-from tests.api.conftest import JOBS, Site, problem_of
+from tests.api.conftest import JOBS, Site, jsonl, problem_of
 from tests.unit.test_model_facts import LLAMA
 
 PLAN = "/v1/fine_tuning/plan"
@@ -22,6 +22,7 @@ LARGE = LLAMA | {
     "num_hidden_layers": 16,
     "vocab_size": 128_256,
 }
+OPENAI = ("n_epochs", "batch_size", "learning_rate_multiplier")
 SPLIT = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
 
@@ -141,6 +142,63 @@ def test_a_model_that_cannot_be_read_is_named(
     assert reason in error["message"]
 
 
+WHOLE = {
+    "config.json": json.dumps(LLAMA),
+    "model.safetensors": "",
+    "tokenizer.json": "{}",
+    "tokenizer_config.json": "{}",
+}
+CHAT = jsonl(
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "param", "reason"),
+    [
+        ({"config.json": "{"}, "model", "not JSON"),
+        ({"tokenizer.json": None}, "model", "no tokenizer"),
+        ({}, "chat_template", "no chat template"),
+    ],
+)
+def test_what_a_model_folder_lacks_is_told_before_a_worker_is_taken(
+    site: Site, models: Path, files: dict[str, str | None], param: str, reason: str
+) -> None:
+    (models / "bad").mkdir()
+    for name, content in (WHOLE | files).items():
+        if content is not None:
+            (models / "bad" / name).write_text(content)
+    body = {"model": "local/bad", "training_file": site.upload(CHAT)}
+
+    for path in (PLAN, JOBS):
+        error = problem_of(site.client.post(path, json=body), 400)
+
+        assert error["param"] == param
+        assert reason in error["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"chat_template": "{{ messages[0].content }}"},
+        {"template": "{{ messages[0].content }}"},
+        {"training_file": jsonl({"text": "a"})},
+        {"training_file": jsonl({"instruction": "a", "output": "b"})},
+    ],
+)
+def test_a_model_without_a_chat_template_trains_on_what_needs_none(
+    site: Site, models: Path, body: dict[str, Any]
+) -> None:
+    (models / "plain").mkdir()
+    for name, content in WHOLE.items():
+        (models / "plain" / name).write_text(content)
+    file_id = site.upload(body.get("training_file", CHAT))
+
+    answer = site.post_job(**body | {"model": "local/plain", "training_file": file_id})
+
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -178,9 +236,10 @@ def test_auto_becomes_numbers_with_reasons_on_the_job(site: Site) -> None:
 
 
 def test_openai_auto_epochs_see_few_rows_more_often(site: Site) -> None:
-    job = site.post_job(hyperparameters={"n_epochs": "auto", "batch_size": "auto"}).json()
+    job = site.post_job(hyperparameters=dict.fromkeys(OPENAI, "auto")).json()
 
     assert job["hyperparameters"]["n_epochs"] == 5
+    assert job["hyperparameters"]["learning_rate_multiplier"] == 1.0
     assert job["hyperparameters"]["batch_size"] * job["training"][SPLIT[1]] == 8
 
 
@@ -209,6 +268,8 @@ def test_auto_is_left_to_the_trainer_where_the_model_cannot_be_read(
 
     assert SPLIT[0] not in job["training"]
     assert job["plan"] is None
+    events = site.client.get(f"{JOBS}/{job['id']}/events").json()["data"]
+    assert any("nothing could be planned" in event["message"] for event in events)
 
 
 def finish(site: Site, peak: int, seconds: float, **body: Any) -> str:

@@ -79,6 +79,28 @@ def test_a_model_without_a_tokenizer_is_told(tiny: Site, tmp_path: Path) -> None
     assert "tokenizer.json" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("training", "param"),
+    [
+        ({"max_length": "x"}, "training.max_length"),
+        ({"max_length": -3}, "training.max_length"),
+        ({"max_length": 4096}, "training.max_length"),
+        ({"packing": "yes"}, "training.packing"),
+        ({"nope": 1}, "training.nope"),
+    ],
+)
+def test_arguments_are_checked_as_those_of_a_job(
+    tiny: Site, training: dict[str, Any], param: str
+) -> None:
+    assert problem_of(ask(tiny, CHAT, training=training), 400)["param"] == param
+
+
+def test_rows_that_do_not_fit_the_request_are_the_file_s(tiny: Site) -> None:
+    error = problem_of(ask(tiny, [{"text": "a"}], shape="messages"), 400)
+
+    assert error["param"] == "training_file"
+
+
 def test_a_template_may_not_run_for_ever(tiny: Site) -> None:
     endless = "{% for a in range(999) %}{% for b in range(999) %}{% for c in range(999) %}{{ c }}"
     endless += "{% endfor %}{% endfor %}{% endfor %}"
