@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -32,9 +33,12 @@ class Source:
         return "Row" if self.format == "parquet" else "Line"
 
 
-def rows_of(source: Source) -> Iterator[tuple[int, Row]]:
-    """Each row with its line, or its number in a table. InvalidFile names what cannot be read."""
-    for line, text in json_rows(source):
+def rows_of(source: Source, *, every: int = 1) -> Iterator[tuple[int, Row]]:
+    """Every n-th row with its line, or its number in a table.
+
+    InvalidFile names what cannot be read.
+    """
+    for line, text in json_rows(source, every=every):
         try:
             row = orjson.loads(text)
         except orjson.JSONDecodeError as error:
@@ -44,11 +48,15 @@ def rows_of(source: Source) -> Iterator[tuple[int, Row]]:
         yield line, row
 
 
-def json_rows(source: Source) -> Iterator[tuple[int, bytes]]:
+def json_rows(source: Source, *, every: int = 1) -> Iterator[tuple[int, bytes]]:
     """The same, with each row as JSON that is not looked at."""
     if source.format == "parquet":
-        yield from _parquet(source)
+        yield from _parquet(source, every)
         return
+    yield from islice(_lines(source), 0, None, every)
+
+
+def _lines(source: Source) -> Iterator[tuple[int, bytes]]:
     rows = _Rows(source.place_name)
     parser = make_parser(source.format, rows)
     for chunk in _unpacked(source):
@@ -80,16 +88,16 @@ class _Rows:
         return taken
 
 
-def _parquet(source: Source) -> Iterator[tuple[int, bytes]]:
+def _parquet(source: Source, every: int) -> Iterator[tuple[int, bytes]]:
     if source.compression is None:
-        yield from parquet_rows(source.path)
+        yield from parquet_rows(source.path, every=every)
         return
     # Its table of contents is at its end: it must be unpacked before it can be read.
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
         for piece in _unpacked(source):
             file.write(piece)
         file.flush()
-        yield from parquet_rows(Path(file.name))
+        yield from parquet_rows(Path(file.name), every=every)
 
 
 def _unpacked(source: Source) -> Iterator[bytes]:

@@ -41,7 +41,7 @@ def report(request: dict[str, Any]) -> dict[str, Any]:
     )
     counter = TokenCounter(_cutting(training))
     stride = max(1, -(-request["rows"] // request["max_rows"]))
-    rows = islice(rows_of(source), 0, None, stride)
+    rows = rows_of(source, every=stride)
     convert: Convert | None = None
     trained_on, shown = "everything", list[tuple[str, Tokens]]()
     while batch := list(islice(rows, BATCH_ROWS)):

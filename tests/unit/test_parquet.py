@@ -76,6 +76,16 @@ def test_a_small_table_of_huge_cells_ends_its_reader_and_nothing_else(tmp_path: 
     assert "takes too much memory to read" in str(report.errors[0])
 
 
+@pytest.mark.parametrize("every", [2, 300, 7000])
+def test_a_sample_has_every_nth_row_under_its_number(tmp_path: Path, every: int) -> None:
+    path = tmp_path / "long.parquet"
+    pq.write_table(pa.table({"number": list(range(1, 1001))}), path, row_group_size=300)
+
+    rows = list(rows_of(Source(path, "parquet"), every=every))
+
+    assert rows == [(n, {"number": n}) for n in range(1, 1001, every)]
+
+
 @pytest.mark.parametrize("rows", [300_000])
 def test_a_long_table_is_read_in_little_memory(tmp_path: Path, rows: int) -> None:
     table = pa.table({"text": [f"row {n} of a long table" for n in range(1000)] * (rows // 1000)})
