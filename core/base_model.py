@@ -12,7 +12,14 @@ from sqlalchemy.orm import Session
 
 from core.checkpoints import get_checkpoint, list_checkpoints
 from core.db import project_of
-from core.errors import CheckpointNotFound, InvalidArgument, JobNotFound, ModelNotFound
+from core.errors import (
+    CheckpointNotFound,
+    InvalidArgument,
+    InvalidModel,
+    JobNotFound,
+    ModelNotFound,
+)
+from core.model_check import check_model
 from core.models import Checkpoint
 from core.permissions import get_usable_job
 
@@ -60,13 +67,14 @@ def pin_model(
 ) -> str:
     """The name that will still mean the same model when the job runs.
 
-    A job is pinned to its newest checkpoint; a local folder must exist. ModelNotFound otherwise.
+    A job is pinned to its newest checkpoint; a local folder must exist. ModelNotFound otherwise;
+    InvalidModel for a folder that would do harm, or that cannot be loaded.
     Whether the Hub has a model turns out when a worker fetches it.
     """
     project_id = project_id or project_of(session)
     model = parse_model(name)
     if model.kind == "local" and model_roots:
-        local_folder(name, model_roots)
+        check_model(name, local_folder(name, model_roots))
     if model.kind == "job":
         checkpoint = find_model_checkpoint(session, model, project_id=project_id)
         return f"jobs/{checkpoint.job_id}.step-{checkpoint.step}"
@@ -95,12 +103,16 @@ def find_model_checkpoint(
 
 
 def local_folder(name: str, model_roots: Sequence[Path]) -> Path:
-    """The folder of `local/<path>`: the first root that has it, never outside of that root."""
+    """The folder of `local/<path>`: the first root that has it, never outside of that root.
+
+    InvalidModel if a file of it is a link that leads out of the root.
+    """
     relative = name.removeprefix("local/")
     for root in model_roots:
         base = root.resolve()
         folder = (base / relative).resolve()
         if folder.is_relative_to(base) and (folder / "config.json").is_file():
+            check_links(name, folder, base)
             return folder
     known = sorted(local_models(model_roots))
     near = difflib.get_close_matches(name, known, n=1)
@@ -108,6 +120,30 @@ def local_folder(name: str, model_roots: Sequence[Path]) -> Path:
         f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known[:10]) or 'none'}."
     )
     raise ModelNotFound(f"No model folder {name!r} under MODEL_ROOTS.{hint}", param="model")
+
+
+def check_links(name: str, folder: Path, base: Path) -> None:
+    """Raise InvalidModel if a file of this folder is really one outside of `base`.
+
+    What a model's files lead to is read, trained on and handed out with it.
+    """
+    with os.scandir(folder) as entries:
+        links = sorted(entry.name for entry in entries if entry.is_symlink())
+    for link in links:
+        if leads_out(folder / link, base):
+            raise InvalidModel(
+                f"{link} of {name} is a link that leaves the folder of models. "
+                "Put the file itself there.",
+                param="model",
+            )
+
+
+def leads_out(path: Path, base: Path) -> bool:
+    """Whether a path, with all links followed, is outside of `base`, which has none."""
+    try:
+        return not path.resolve().is_relative_to(base)
+    except (OSError, RuntimeError):
+        return True  # a link to itself
 
 
 def local_models(model_roots: Sequence[Path]) -> Iterator[str]:

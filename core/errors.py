@@ -3,6 +3,7 @@
     TuneyardError
     |-- Invalid              the request is wrong and will stay wrong
     |   |-- InvalidArgument    one named field of it
+    |   |-- InvalidModel       a model folder that would do harm, or that nothing can load
     |   |-- InsufficientDisk   its checkpoints are more than the disks can hold
     |   |-- InvalidFile        an uploaded file of examples
     |   |-- InvalidTemplate    a template that cannot be rendered
@@ -61,6 +62,12 @@ class AddressNotAllowed(InvalidArgument):
     """This server does not connect to that address."""
 
     code = "address_not_allowed"
+
+
+class InvalidModel(InvalidArgument):
+    """The model cannot be trained on."""
+
+    code = "invalid_model"
 
 
 class UnknownArgument(InvalidArgument):

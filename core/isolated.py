@@ -18,14 +18,22 @@ from typing import Any
 
 import orjson
 
-from core.errors import Invalid, InvalidArgument, InvalidFile, InvalidTemplate, TuneyardError
+from core.errors import (
+    Invalid,
+    InvalidArgument,
+    InvalidFile,
+    InvalidModel,
+    InvalidTemplate,
+    TuneyardError,
+)
 from core.sandbox import enter_sandbox, landlock_version
 
 MIB = 1024**2
 KEPT = ("PATH", "PYTHONPATH", "LANG", "VIRTUAL_ENV", "SYSTEMROOT")
 """Variables of the environment that such a process sees: none is a secret."""
 ERRORS: Mapping[str, type[TuneyardError]] = {
-    cls.__name__: cls for cls in (Invalid, InvalidArgument, InvalidFile, InvalidTemplate)
+    cls.__name__: cls
+    for cls in (Invalid, InvalidArgument, InvalidFile, InvalidModel, InvalidTemplate)
 }
 
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from core.errors import InvalidArgument
 
@@ -24,6 +24,7 @@ FAMILIES: dict[str, Family] = {
 }
 """By config.json's model_type: those whose layers were counted."""
 
+MAX_SIZE = 2**40
 MAX_CONFIG_BYTES = 4 * 1024**2
 MAX_HEADER_BYTES = 64 * 1024**2
 INDEX = "model.safetensors.index.json"
@@ -117,15 +118,35 @@ class ModelFacts:
         }
 
 
-def facts_of_folder(name: str, folder: Path) -> ModelFacts:
-    """The facts of a model folder; InvalidArgument says which file cannot be read, and why."""
+Shapes = Mapping[str, tuple[list[int], str]]
+"""Shape and type of each tensor by its name."""
+
+
+def facts_of_folder(name: str, folder: Path, *, shapes: Shapes | None = None) -> ModelFacts:
+    """The facts of a model folder; InvalidArgument says which file cannot be read, and why.
+
+    With `shapes` these are its tensors, and none of them means those of its configuration.
+    """
     config = parse_config(name, read_bounded(folder / "config.json", MAX_CONFIG_BYTES))
+    return make_facts(name, config, weight_shapes(name, folder) if shapes is None else shapes)
+
+
+def weight_shapes(name: str, folder: Path) -> dict[str, tuple[list[int], str]]:
+    """The tensors of the files that the library would load: not of copies that lie beside them."""
     shapes: dict[str, tuple[list[int], str]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in _weight_files(folder):
         with path.open("rb") as file:
             size = header_size(name, path.name, file.read(8))
             shapes |= parse_header(name, path.name, file.read(size))
-    return make_facts(name, config, shapes)
+    return shapes
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    whole = folder / WEIGHTS
+    if whole.is_file():
+        return [whole]
+    shards = sorted(folder.glob("model-*.safetensors"))
+    return shards or sorted(folder.glob("*.safetensors"))
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -160,18 +181,23 @@ def parse_header(name: str, file: str, raw: bytes) -> dict[str, tuple[list[int],
     """Shape and type of each tensor of a safetensors file."""
     try:
         header = json.loads(raw)
-        return {
-            tensor: (list(map(int, entry["shape"])), str(entry["dtype"]))
+        shapes = {
+            tensor: (list(entry["shape"]), str(entry["dtype"]))
             for tensor, entry in header.items()
             if tensor != "__metadata__"
         }
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _unreadable(name, f"the header of {file} is damaged") from error
+    if not all(_is_size(size) for shape, _ in shapes.values() for size in shape):
+        raise _unreadable(name, f"the header of {file} has a shape that is none")
+    return shapes
 
 
-def make_facts(
-    name: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[list[int], str]]
-) -> ModelFacts:
+def _is_size(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_SIZE
+
+
+def make_facts(name: str, config: Mapping[str, Any], shapes: Shapes) -> ModelFacts:
     """The facts that follow from a configuration, with parameters counted in `shapes` if any."""
     model_type = str(config.get("model_type", ""))
     family = FAMILIES.get(model_type, "generic")
@@ -207,7 +233,7 @@ def _with_parameters(facts: ModelFacts, parameters: int) -> ModelFacts:
     return ModelFacts(**values | {"parameters": parameters})
 
 
-def _count(facts: ModelFacts, shapes: Mapping[str, tuple[list[int], str]]) -> int:
+def _count(facts: ModelFacts, shapes: Shapes) -> int:
     """Parameters in the files, without buffers and without a shared head that is stored twice."""
     total = 0
     for tensor, (shape, dtype) in shapes.items():
@@ -246,7 +272,7 @@ class _Reader:
             value = self._config.get(name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**40:
+            if value == 0 or not _is_size(value):
                 raise _unreadable(self._name, f"{name} in its config.json is not a size")
             return value
         return None
@@ -256,8 +282,10 @@ class _Reader:
         for name in names:
             value = self._config.get(name)
             if isinstance(value, int | float):
+                if not 0 <= value <= 1:
+                    raise _unreadable(self._name, f"{name} in its config.json is not a share")
                 return float(value)
-        return 0.1 if FAMILIES.get(self._config.get("model_type", "")) == "gpt2" else 0.0
+        return 0.1 if self._config.get("model_type") == "gpt2" else 0.0
 
 
 def _unreadable(name: str, why: str) -> InvalidArgument:

@@ -16,6 +16,7 @@ from core.errors import (
     Invalid,
     InvalidArgument,
     InvalidFile,
+    InvalidModel,
     InvalidState,
     NotFound,
     Unavailable,
@@ -78,6 +79,7 @@ def fetch_facts(spec: JobSpec, reader: FactsReader) -> None:
     """Ask the Hub about the model of a request that leaves something to the plan.
 
     A Hub that is away is no reason to refuse a job: its plan then says what it could not read.
+    A model that nothing can load is one.
     """
     openai = spec.openai_hyperparameters
     given = (*spec.training.values(), openai.n_epochs, openai.batch_size)
@@ -85,6 +87,8 @@ def fetch_facts(spec: JobSpec, reader: FactsReader) -> None:
         return
     try:
         reader.prefetch(spec.model)
+    except InvalidModel:
+        raise
     except (Invalid, NotFound, Unavailable) as error:
         logger.info("no plan for %s: %s", spec.model, error.message)
 

@@ -29,7 +29,8 @@ from huggingface_hub.errors import (
 )
 
 from core.egress import Egress, addresses_of, guard_process
-from core.errors import AddressNotAllowed
+from core.errors import AddressNotAllowed, InvalidModel
+from core.model_check import ADAPTER, CONFIG, TOKENIZER_CONFIG, check_small_files
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
 """No pickles: weights come as safetensors or not at all."""
@@ -37,6 +38,8 @@ MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokeni
 COMMIT = re.compile("[0-9a-f]{40}")
 SCRIPTS = "Dataset scripts are no longer supported"
 """What the library says, as a RuntimeError, to a dataset that is a program."""
+SMALL_FILES = [CONFIG, ADAPTER, TOKENIZER_CONFIG]
+
 NOT_FOUND = (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, DatasetNotFoundError)
 
 
@@ -54,6 +57,8 @@ def main() -> int:
     except (HfHubHTTPError, LocalEntryNotFoundError, ConnectionError) as error:
         message = f"The Hub did not deliver {request['name']!r}: {_first_line(error)}"
         return _answer({"code": "hub_unavailable", "message": message}, error)
+    except InvalidModel as error:
+        return _answer({"code": "invalid_model", "message": error.message}, error)
     except AddressNotAllowed as error:
         return _answer({"code": "hub_unavailable", "message": error.message}, error)
     except (ValueError, DatasetsError, EmptyDatasetError, RuntimeError) as error:
@@ -64,7 +69,12 @@ def main() -> int:
 
 
 def fetch_model(request: dict[str, Any]) -> dict[str, Any]:
-    """The snapshot of a model repository, complete or not at all."""
+    """The snapshot of a model repository, complete or not at all.
+
+    What its small files say against it is said before the weights are on their way.
+    """
+    small = Path(snapshot_download(request["name"], allow_patterns=SMALL_FILES))
+    check_small_files(request["name"], small)
     folder = Path(snapshot_download(request["name"], allow_patterns=MODEL_FILES))
     if not any(folder.glob("*.safetensors")):
         raise ValueError(

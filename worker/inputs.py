@@ -15,13 +15,14 @@ from typing import Any, Literal
 import orjson
 
 from core.arguments import CheckedArguments, check_peft, check_quantization
-from core.base_model import find_model_checkpoint, local_folder, parse_model
+from core.base_model import check_links, find_model_checkpoint, local_folder, parse_model
 from core.checkpoints import STATE_FILES, Part, entries, mark_corrupt
 from core.db import Database, database_now
-from core.errors import NotFound
+from core.errors import InvalidModel, NotFound
 from core.events import NewEvent
 from core.failure import Failure
 from core.files import get_file
+from core.model_check import ADAPTER, check_adapter, check_complete
 from core.models import Checkpoint, Job
 from core.queue import Lease, note_resume, record
 from core.resuming import resumable
@@ -107,23 +108,33 @@ class Inputs:
 
     def model(self, name: str, project_id: str, depth: int = 0) -> BaseModel:
         """The model of this name in a project; an adapter brings its own base along."""
+        try:
+            return self._checked_model(name, project_id, depth)
+        except InvalidModel as error:
+            raise _refuse(FailureReason.INVALID_MODEL, error.message, "model") from error
+
+    def _checked_model(self, name: str, project_id: str, depth: int) -> BaseModel:
         parsed = parse_model(name)
         try:
             if parsed.kind == "local":
-                return BaseModel(local_folder(name, self.settings.model_roots), name)
+                folder = local_folder(name, self.settings.model_roots)
+                check_complete(name, folder)
+                return BaseModel(folder, name)
             if parsed.kind == "hub":
-                fetched = self._from_hub({"kind": "model", "name": name})
-                return BaseModel(Path(fetched["path"]), name)
+                folder = Path(self._from_hub({"kind": "model", "name": name})["path"])
+                check_links(name, folder, (self.cache / "hub").resolve())
+                check_complete(name, folder)
+                return BaseModel(folder, name)
             with self.database.read(project_id=project_id) as session:
                 checkpoint = find_model_checkpoint(session, parsed)
                 owner = session.get_one(Job, checkpoint.job_id).project_id
         except NotFound as error:
             raise _refuse(FailureReason.MODEL_NOT_FOUND, error.message, "model") from error
         folder = self._checkpoint(checkpoint, "weights")
-        adapter = folder / "adapter_config.json"
-        if not adapter.is_file():
+        if not (folder / ADAPTER).is_file():
+            check_complete(name, folder)
             return BaseModel(folder, name)
-        base_name = json.loads(adapter.read_bytes())["base_model_name_or_path"]
+        base_name = check_adapter(name, folder)
         if depth >= MAX_ADAPTER_DEPTH:
             raise _refuse(FailureReason.INVALID_MODEL, "Too many adapters in a row.", "model")
         # What a permitted checkpoint began from is its own project's.

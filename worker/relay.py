@@ -38,6 +38,8 @@ class Relay:
         self._lines = LineSplitter()
         self.step = step
         """Optimizer steps that are done, as far as is known."""
+        self.phase = "fetch"
+        """What the child does now, as far as is known."""
         self.trained_tokens: int | None = None
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         """The end of the log, as evidence."""
@@ -63,7 +65,8 @@ class Relay:
         self._recorder.add(NewEvent(kind=EventKind.LOG, message=line))
 
     def _on_phase(self, message: dict[str, Any]) -> None:
-        self._recorder.add(phase=message["phase"])
+        self.phase = message["phase"]
+        self._recorder.add(phase=self.phase)
 
     def _on_resolved(self, message: dict[str, Any]) -> None:
         facts = {key: value for key, value in message.items() if key != "type"}

@@ -21,6 +21,7 @@ from typing import Any
 
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from trl import SFTConfig
 
 from core.arguments.policy import POLICIES
@@ -28,6 +29,8 @@ from core.arguments.rules import KINDS, Kind, Rule
 from core.arguments.schema import FOLDER
 
 Description = dict[str, Any]
+
+ARCHITECTURES = FOLDER / "architectures.json"
 
 LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
     "training": ("transformers", "trl"),
@@ -54,13 +57,24 @@ def main(arguments: list[str] | None = None) -> int:
     moved = [line for kind in KINDS for line in gaps(kind)]
     if not moved and options.check:
         moved = [line for kind in KINDS for line in differences(kind)]
+        if ARCHITECTURES.read_text(encoding="utf-8") != as_text(architectures()):
+            moved.append("architectures: not those of the installed transformers")
     if moved:
         print("\n".join(moved), file=sys.stderr)  # noqa: T201 - a command
         return 1
     if not options.check:
         for kind in KINDS:
             (FOLDER / f"{kind}.json").write_text(as_text(derive(kind)), encoding="utf-8")
+        ARCHITECTURES.write_text(as_text(architectures()), encoding="utf-8")
     return 0
+
+
+def architectures() -> Description:
+    """What the installed library can load as a language model, by config.json's model_type."""
+    return {
+        "derived_from": {"transformers": version("transformers")},
+        "model_types": sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    }
 
 
 def derive(kind: Kind) -> Description:

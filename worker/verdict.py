@@ -10,6 +10,11 @@ from core.failure import Failure
 from core.states import FailureReason
 from worker.relay import Relay
 
+READING = ("load", "data")
+"""Phases in which a child only reads the model, and makes tokens with its tokenizer."""
+BROKEN = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE)
+"""How native code ends that cannot go on: it would end so again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
@@ -63,6 +68,15 @@ def died(relay: Relay, traces: Traces, *, is_killed_by_kernel: bool) -> Failure:
             evidence=evidence,
         )
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    if relay.phase in READING and code in BROKEN:
+        lines = [line for line in relay.last_lines if line.strip() and not line.startswith("note:")]
+        said = lines[-1] if lines else "it said nothing"
+        return Failure(
+            reason=FailureReason.INVALID_MODEL,
+            message=f"The training process died of what it read of the model ({how}): {said[:200]}",
+            param="model",
+            evidence=evidence,
+        )
     return Failure(
         reason=FailureReason.CHILD_DIED,
         message=f"The training process died at step {relay.step} ({how}).",

@@ -12,10 +12,10 @@ from tokenizers import Tokenizer
 
 from core.dataset.chat import ChatTemplate
 from core.dataset.encode import Encoder, Masking, Tokens, special_tokens
-from core.dataset.examples import Convert, Reading, convert_at
+from core.dataset.examples import Convert, Example, Reading, convert_at
 from core.dataset.reading import Source, rows_of
 from core.dataset.tokens import Cutting, TokenCounter, pick_samples
-from core.errors import InvalidArgument
+from core.errors import InvalidArgument, InvalidModel
 from core.isolated import serve
 
 BATCH_ROWS = 256
@@ -50,13 +50,23 @@ def report(request: dict[str, Any]) -> dict[str, Any]:
         pairs = zip(places, batch, strict=True)
         examples = [convert_at(convert, place, row) for place, (_, row) in pairs]
         trained_on = Masking.of(training).trained_on(examples[0])
-        tokens = encoder.encode(examples)
+        tokens = _encode(encoder, examples)
         for row in tokens:
             counter.add(row)
         shown += zip(places, tokens, strict=True) if not shown else [(places[-1], tokens[-1])]
     total = request["rows"] if stride > 1 else None
     samples = pick_samples(encoder, shown)
     return counter.report(trained_on=trained_on, samples=samples, total_rows=total).to_dict()
+
+
+def _encode(encoder: Encoder, examples: list[Example]) -> list[Tokens]:
+    try:
+        return encoder.encode(examples)
+    except BaseException as error:
+        # What the library could not do; it is no Exception, and has no class to name.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InvalidModel(f"The model's tokenizer fails: {error}.", param="model") from error
 
 
 def _cutting(training: dict[str, Any]) -> Cutting:
@@ -79,7 +89,7 @@ def _encoder(model: Path, chat_template: str | None, training: dict[str, Any]) -
         config = _object(model / SPECIAL_TOKENS) | _object(model / CONFIG)
         own_template = _chat_template(model, config)
     except Exception as error:  # the library raises Exception itself for a file it cannot read
-        raise InvalidArgument("The model's tokenizer cannot be read.", param="model") from error
+        raise InvalidModel("The model's tokenizer cannot be read.", param="model") from error
     texts = {
         name: text
         for name in ("bos_token", "eos_token", "pad_token", "unk_token")

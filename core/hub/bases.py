@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.base_model import local_folder
-from core.errors import ModelNotFound
+from core.errors import InvalidModel, ModelNotFound
 from core.hub.hashes import HashIndex
 from core.hub.repository import About, FixedRepository
 from core.hub.tree import Commit, HubFile, Snapshot, commit_id, large_file
@@ -27,9 +27,10 @@ def local_repository(
     """The model folder `local/<folder>`, or `<a>/<b>` below a root under that name."""
     try:
         folder = local_folder(f"local/{name.removeprefix('local/')}", model_roots)
-    except ModelNotFound:
+    except (ModelNotFound, InvalidModel):
         return None
-    paths = [path for path in _walk(folder) if path.is_file()]
+    # `local_folder` has looked at the links of the folder itself, but not further down.
+    paths = [path for path in _walk(folder) if path.is_file() and not _is_link_below(path, folder)]
     named = zip(paths, hashes.sha256(paths), strict=True)
     storage = open_storage(folder.as_uri())
     files = []
@@ -73,6 +74,10 @@ def _cached_files(folder: Path) -> Iterator[HubFile]:
             yield large_file(name, size=size, key=blob.name, sha256=blob.name)
         else:
             yield HubFile(name, size, blob.name, None, blob.name)
+
+
+def _is_link_below(path: Path, folder: Path) -> bool:
+    return path.parent != folder and path.is_symlink()
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from core.errors import (
     CheckpointNotFound,
     FileNotFound,
     InvalidArgument,
+    InvalidModel,
     JobNotFound,
     RepositoryNotFound,
 )
@@ -75,7 +76,10 @@ class Library:
         roots = self.settings.model_roots
         for name in sorted(set(local_models(roots))):
             if name.count("/") == 1:
-                changed = local_folder(name, roots).stat().st_mtime
+                try:
+                    changed = local_folder(name, roots).stat().st_mtime
+                except InvalidModel:
+                    continue  # it is not served either
                 yield About(name, datetime.fromtimestamp(changed, UTC), "transformers")
 
     def datasets(self) -> Iterator[About]:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from core.base_model import local_folder, parse_model
 from core.db import project_of
 from core.errors import InvalidArgument, ModelNotFound, Unavailable
 from core.hub_client import HubClient, HubModel
+from core.model_check import check_config
 from core.model_facts import (
     INDEX,
     MAX_CONFIG_BYTES,
     WEIGHTS,
     ModelFacts,
+    Shapes,
     facts_of_folder,
     header_size,
     make_facts,
@@ -92,13 +94,15 @@ class FactsReader:
             raw = model.read("config.json", MAX_CONFIG_BYTES)
             if raw is None:
                 raise ModelNotFound(f"The Hub has no config.json of {name}.", param="model")
-            return _counted(model, name, parse_config(name, raw))
+            config = parse_config(name, raw)
+            check_config(name, config)
+            return _counted(model, name, config)
 
 
 def _counted(model: HubModel, name: str, config: dict[str, Any]) -> ModelFacts:
     index = model.read(INDEX, MAX_CONFIG_BYTES * 4)
     if index is not None:
-        return make_facts(name, config, _total(name, index, config))
+        return make_facts(name, config, total_shapes(name, index, config))
     first = model.read(WEIGHTS, 8)
     if first is None:
         return make_facts(name, config, {})
@@ -107,11 +111,11 @@ def _counted(model: HubModel, name: str, config: dict[str, Any]) -> ModelFacts:
     return make_facts(name, config, parse_header(name, WEIGHTS, (header or b"")[8:]))
 
 
-def _total(name: str, index: bytes, config: dict[str, Any]) -> dict[str, tuple[list[int], str]]:
+def total_shapes(name: str, index: bytes, config: Mapping[str, Any]) -> Shapes:
     """All shards as if they were one tensor: their index says how many bytes they are."""
     try:
-        size = int(json.loads(index)["metadata"]["total_size"])
-    except (ValueError, TypeError, KeyError) as error:
+        size = max(0, int(json.loads(index)["metadata"]["total_size"]))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise InvalidArgument(
             f"The model {name} cannot be read: its {INDEX} is damaged.", param="model"
         ) from error

@@ -118,13 +118,13 @@ def test_a_gpu_is_planned_for_by_its_own_memory(site: Site) -> None:
 def test_an_unknown_architecture_is_planned_with_a_wider_margin_and_says_so(
     site: Site, models: Path
 ) -> None:
-    (models / "odd").mkdir()
-    (models / "odd" / "config.json").write_text(json.dumps(LLAMA | {"model_type": "odd"}))
+    (models / "stable").mkdir()
+    (models / "stable" / "config.json").write_text(json.dumps(LLAMA | {"model_type": "stablelm"}))
 
-    answer = plan(site, model="local/odd")
+    answer = plan(site, model="local/stable")
 
     assert answer["margin"] > plan(site)["margin"]
-    assert any("odd was never measured" in warning for warning in answer["warnings"])
+    assert any("stablelm was never measured" in warning for warning in answer["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,28 @@ def test_a_template_may_not_run_for_ever(tiny: Site) -> None:
     answer = ask(tiny, [{"text": "a"}], template=endless)
 
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("tokenizer.json", '{"a":' * 5000 + "1" + "}" * 5000, "cannot be read"),
+        ("tokenizer_config.json", "[1]", "cannot be read"),
+        (
+            "tokenizer.json",
+            '{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}, "pre_tokenizer":'
+            '{"type": "Split", "pattern": {"Regex": "(x+x+)+y|([^ ]*[a-z]*)*!"}, "behavior":'
+            '"Isolated", "invert": false}}',
+            "tokenizer fails",
+        ),
+    ],
+)
+def test_a_tokenizer_that_nothing_can_use_is_named(
+    tiny: Site, tmp_path: Path, file: str, content: str, says: str
+) -> None:
+    (tmp_path / "real" / "tiny-llama" / file).write_text(content)
+
+    error = problem_of(ask(tiny, [{"text": "x" * 60}]), 400)
+
+    assert (error["code"], error["param"]) == ("invalid_model", "model")
+    assert says in error["message"]

@@ -26,6 +26,8 @@ class FakeHub:
         """Paths, in order."""
         self.gated: set[str] = set()
         """Names of repositories whose files nobody gets."""
+        self.sent: set[str] = set()
+        """Names of files that were sent."""
         api, repo = "/api/{kind}/{owner}/{name}", "{owner}/{name}/resolve/{revision}/{path:path}"
         self.app = Starlette(
             routes=[
@@ -76,6 +78,7 @@ class FakeHub:
         headers = {"x-repo-commit": _commit(folder)}
         if not path.is_file():
             return _error("EntryNotFound", headers)
+        self.sent.add(path.name)
         return FileResponse(path, headers=headers | {"etag": f'"{_blob(path)}"'})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from core.errors import InvalidTemplate
 from tests.training.conftest import OrderFactory
@@ -205,13 +205,45 @@ def test_a_model_that_lacks_some_weights(
     """The library fills in random ones and goes on."""
     folder = tmp_path / "model"
     shutil.copytree(models / "llama", folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
     run = run_child(make_order(model_dir=str(folder)))
 
     assert run.last["code"] == "invalid_model"
-    assert "lacks the weights model.layers.2" in run.last["message"]
+    assert "lacks the weights model.norm.weight" in run.last["message"]
+
+
+SLOW = {"type": "Split", "pattern": {"Regex": "(x+x+)+y|([^ ]*[a-z]*)*!"}, "behavior": "Isolated"}
+TOKENIZERS: dict[str, tuple[str, Any, str]] = {
+    "half": ("tokenizer.json", '{"version": "1', "cannot be loaded"),
+    "5,000 levels": ("tokenizer.json", '{"a":' * 5000 + "1" + "}" * 5000, "cannot be loaded"),
+    "a slow pattern": ("tokenizer.json", {"pre_tokenizer": SLOW | {"invert": False}}, "fails"),
+    "another class": ("tokenizer_config.json", {"tokenizer_class": "Trainer"}, "cannot be loaded"),
+    "a token that is a number": ("tokenizer_config.json", {"eos_token": 7}, "cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_tokenizer_that_nothing_can_use_is_named(
+    make_order: OrderFactory, models: Path, tmp_path: Path, name: str
+) -> None:
+    """The library panics, which no `except Exception` sees, or raises what nobody expects."""
+    file, change, says = TOKENIZERS[name]
+    folder = tmp_path / "model"
+    shutil.copytree(models / "llama", folder)
+    before = json.loads((folder / file).read_text())
+    after = change if isinstance(change, str) else json.dumps(before | change)
+    (folder / file).write_text(after)
+
+    run = run_child(make_order(model_dir=str(folder)))
+
+    assert (run.last["code"], run.last["param"]) == ("invalid_model", "model")
+    assert "tokenizer" in run.last["message"]
+    assert says in run.last["message"]
+    assert not run.last["retryable"]
+    assert str(tmp_path) not in run.last["message"]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {

@@ -39,6 +39,12 @@ def test_the_files_are_what_the_installed_libraries_give(kind: Kind) -> None:
     assert written == schema.as_text(schema.derive(kind))
 
 
+def test_the_architectures_are_those_of_the_installed_library() -> None:
+    written = schema.ARCHITECTURES.read_text(encoding="utf-8")
+
+    assert written == schema.as_text(schema.architectures())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_argument_of_the_library_has_exactly_one_class(kind: Kind) -> None:
     found = schema.library_fields(kind)

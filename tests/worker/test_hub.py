@@ -39,6 +39,11 @@ def hub(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[tupl
     pickled.mkdir(parents=True)
     shutil.copy(models / "tiny-llama" / "config.json", pickled)
     (pickled / "pytorch_model.bin").write_bytes(b"not loaded")
+    foreign = root / "models" / "acme" / "foreign"
+    shutil.copytree(models / "tiny-opt", foreign)
+    (foreign / "config.json").write_text(
+        '{"model_type": "theirs", "auto_map": {"AutoConfig": "a.B"}}'
+    )
     texts = root / "datasets" / "acme" / "texts"
     texts.mkdir(parents=True)
     write_pydoc_text(texts / "train.jsonl", rows=40)
@@ -161,6 +166,20 @@ def test_what_the_hub_does_not_have(
     assert job.status is JobStatus.FAILED
     assert job.error is not None
     assert job.error["code"] == code
+
+
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
+def test_a_model_that_needs_its_own_code_is_refused_before_its_weights_are_fetched(
+    bench: Bench, hub: tuple[FakeHub, str]
+) -> None:
+    hub[0].sent.clear()
+
+    job = run(bench, hub[1], model="acme/foreign")
+
+    assert job.error is not None
+    assert job.error["code"] == "invalid_model"
+    assert "needs code of its own (auto_map)" in job.error["message"]
+    assert hub[0].sent == {"config.json", "tokenizer_config.json"}
 
 
 def test_the_token_is_in_no_event_and_no_file(bench: Bench, hub: tuple[FakeHub, str]) -> None:

@@ -8,7 +8,7 @@ from transformers import PrinterCallback, TrainerCallback
 from worker.child.arguments import build_arguments
 from worker.child.checkpoint import clean_checkpoint
 from worker.child.data import load_tokens_of, training_part, validation_part
-from worker.child.model import adapter_config, load_model, load_tokenizer
+from worker.child.model import adapter_config, check_folders, load_model, load_tokenizer
 from worker.child.order import Order
 from worker.child.trainer import MAX_SHARD_BYTES, JobTrainer
 
@@ -28,8 +28,10 @@ def build_trainer(
     may wait; `after_save` gets the folder of the complete checkpoint.
     """
     on_phase("load")
-    model = load_model(order)
+    check_folders(order)
+    # The smaller one first: what is wrong with it is said before the weights are read.
     tokenizer = load_tokenizer(order)
+    model = load_model(order)
 
     on_phase("data")
     arguments = build_arguments(order, model.config)

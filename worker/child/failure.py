@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
 
 from core.errors import InvalidTemplate
 from core.full import is_full
@@ -104,7 +103,8 @@ def _of_phase(error: BaseException, phase: str) -> Failure:
     said = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
     if phase == "load" and isinstance(error, FileNotFoundError):
         return Failure("model_not_found", f"The model is not there. {said}", "model")
-    if phase == "load" and isinstance(error, OSError | ValueError | KeyError | SafetensorError):
+    if phase == "load" and not isinstance(error, SystemExit | KeyboardInterrupt):
+        # The order was checked, so what the libraries stumble over stands in the model's files.
         return Failure("invalid_model", f"The model cannot be loaded. {said}", "model")
     if phase == "data" and type(error).__name__ == "PanicException":
         return Failure("invalid_model", f"The model's tokenizer fails. {said}", "model")

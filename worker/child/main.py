@@ -27,7 +27,7 @@ from worker.child.arguments import resolved_arguments
 from worker.child.build import build_trainer
 from worker.child.callback import JobCallback
 from worker.child.checkpoint import check_resumable
-from worker.child.failure import StoppedBeforeTraining, explain
+from worker.child.failure import ChildFailure, StoppedBeforeTraining, explain
 from worker.child.link import SupervisorLink
 from worker.child.memory import held_memory_bytes, limit_memory, peak_memory_bytes
 from worker.child.order import Order
@@ -141,7 +141,8 @@ class Child:
 
     def _fail(self, error: BaseException) -> None:
         failure = explain(error, self._order, phase=self._phase)
-        if failure.code == "internal":
+        is_unforeseen = self._phase == "load" and not isinstance(error, ChildFailure)
+        if failure.code == "internal" or is_unforeseen:
             traceback.print_exception(error)
         self._link.send(
             "failed",

@@ -1,8 +1,5 @@
 """Loads models and tokenizers from folders, without network, pickles or foreign code."""
 
-import json
-import re
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,16 +14,28 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from core.errors import InvalidModel
+from core.model_check import check_adapter, check_model
 from worker.child.failure import ChildFailure
 from worker.child.order import Order
 
-KERNEL_SETTINGS = ("attn_implementation", "experts_implementation")
-PLAIN_NAME = re.compile(r"\w+")
+
+def check_folders(order: Order) -> None:
+    """Refuse what the worker should have refused: from here on the libraries do as it says."""
+    if not (order.model_dir / "config.json").is_file():
+        raise ChildFailure(
+            "model_not_found", f"{order.public_model} has no config.json.", param="model"
+        )
+    try:
+        check_model(order.public_model, order.model_dir)
+        if order.adapter_dir is not None:
+            check_adapter(order.public_model, order.adapter_dir)
+    except InvalidModel as error:
+        raise ChildFailure("invalid_model", error.message, param="model") from error
 
 
 def load_model(order: Order) -> PreTrainedModel | PeftModel:
     """The model to train; with `adapter_dir`, a PeftModel whose adapter is trainable."""
-    _check_index(order)
     model, info = AutoModelForCausalLM.from_pretrained(
         order.model_dir, config=_config(order), output_loading_info=True, **_arguments(order)
     )
@@ -48,9 +57,20 @@ def load_model(order: Order) -> PreTrainedModel | PeftModel:
 
 def load_tokenizer(order: Order) -> PreTrainedTokenizerBase:
     """The tokenizer that comes with the model, with the user's chat template."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        order.model_dir, local_files_only=True, trust_remote_code=False
-    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            order.model_dir, local_files_only=True, trust_remote_code=False
+        )
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the libraries raise, these files made them
+        said = str(error).strip().partition("\n")[0][:200]
+        raise ChildFailure(
+            "invalid_model",
+            f"The tokenizer of {order.public_model} cannot be loaded: "
+            f"{type(error).__name__}: {said}",
+            param="model",
+        ) from error
     if order.chat_template is not None:
         tokenizer.chat_template = order.chat_template
     return tokenizer
@@ -65,48 +85,12 @@ def adapter_config(order: Order) -> LoraConfig | None:
 
 def _config(order: Order) -> PreTrainedConfig:
     """The model's configuration, which computes attention with torch's own code and no other."""
-    file = order.model_dir / "config.json"
-    if not file.is_file():
-        raise ChildFailure(
-            "model_not_found", f"{order.public_model} has no config.json.", param="model"
-        )
-    _check_kernels(json.loads(file.read_bytes()), order)
     config = AutoConfig.from_pretrained(
         order.model_dir, local_files_only=True, trust_remote_code=False
     )
     # What stands in the file would win over a keyword of the model's loader.
     config._attn_implementation = "sdpa"
     return config
-
-
-def _check_kernels(value: Any, order: Order, *, chooses_code: bool = False) -> None:
-    """A configuration may name a repository with native code, to be downloaded and run."""
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            chooses = chooses_code or str(name).endswith(KERNEL_SETTINGS)
-            _check_kernels(inner, order, chooses_code=chooses)
-    elif chooses_code and value is not None and not PLAIN_NAME.fullmatch(str(value)):
-        raise ChildFailure(
-            "invalid_model",
-            f"The config.json of {order.public_model} names code to be run: {value!r}.",
-            param="model",
-        )
-
-
-def _check_index(order: Order) -> None:
-    """An index may name any file of this machine as weights, and the library would load it."""
-    index = order.model_dir / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    for name in json.loads(index.read_bytes())["weight_map"].values():
-        if Path(name).name != name:
-            raise ChildFailure(
-                "invalid_model",
-                f"{order.public_model} names weights outside of its folder: {name!r}.",
-                param="model",
-            )
 
 
 def _arguments(order: Order) -> dict[str, Any]:
