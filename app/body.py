@@ -27,17 +27,18 @@ async def json_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object, or InvalidArgument."""
     raw = await request.body()
     if len(raw) < LARGE_BYTES:
-        return _parsed(raw)
+        return parse_body(raw)
     return await run_in_threadpool(_parsed_in_turn, raw)
 
 
 def _parsed_in_turn(raw: bytes) -> dict[str, Any]:
     # Parsed, a body takes twenty times its bytes: never that of many at once.
     with _TURN:
-        return _parsed(raw)
+        return parse_body(raw)
 
 
-def _parsed(raw: bytes) -> dict[str, Any]:
+def parse_body(raw: bytes) -> dict[str, Any]:
+    """The same of bytes that are all here."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

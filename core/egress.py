@@ -96,6 +96,9 @@ class Egress:
             names = {host or "", used.host, used.raw_host.decode("ascii")}
         except (ValueError, httpx.InvalidURL) as error:
             raise InvalidArgument(f"{url[:200]!r} is not a URL.", param="url") from error
+        used_host = used.raw_host.decode("ascii").strip("[]")
+        if host and host.isascii() and used_host != host:
+            raise InvalidArgument(f"{host[:200]!r} is no name of a host.", param="url")
         is_plain_text = len(url) <= MAX_URL_LENGTH and not any(map(str.isspace, url))
         is_http = parts.scheme in ("https", "http")
         if not (is_http and host and used.host and is_plain_text):

@@ -70,7 +70,7 @@ def get_logs(
     """
     job = get_job(session, job_id)
     part = LogPart(
-        until_seq=_parse_cursor(job_id, until) if until else None,
+        until_seq=parse_cursor(job_id, until) if until else None,
         attempt=attempt,
         since=datetime.fromtimestamp(since, UTC) if since is not None else None,
     )
@@ -104,7 +104,7 @@ async def _stream(
     services: Services, database: CallerDatabase, job_id: str, last: str | None, who: Hashable
 ) -> Response:
     job = await run_in_threadpool(_find, database, job_id)
-    seq = _parse_cursor(job_id, last) if last else 0
+    seq = parse_cursor(job_id, last) if last else 0
     if job.status.is_terminal and seq >= job.event_seq:
         return Response(status_code=204)
     return LimitedStream(
@@ -119,7 +119,7 @@ async def _stream(
 def _page(
     database: CallerDatabase, job_id: str, after: str | None, limit: int, kind: EventKind | None
 ) -> Page[EventObject]:
-    before = _parse_cursor(job_id, after) if after else None
+    before = parse_cursor(job_id, after) if after else None
     with database.read() as session:
         get_job(session, job_id)
         events = list_events(session, job_id, before_seq=before, limit=limit + 1, kind=kind)
@@ -131,7 +131,7 @@ def _find(database: CallerDatabase, job_id: str) -> Job:
         return get_job(session, job_id)
 
 
-def _parse_cursor(job_id: str, text: str) -> int:
+def parse_cursor(job_id: str, text: str) -> int:
     """An event's number, or its id."""
     number = None
     if len(text) <= MAX_CURSOR_CHARACTERS:
