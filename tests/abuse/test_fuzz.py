@@ -8,6 +8,7 @@ from app.main import create_app
 from core.db import Database
 from core.settings import Settings
 from tests.abuse.fuzzing import fuzz, make_ids
+from tests.abuse.journeys import travel
 from tests.api.conftest import Site, changed, listening
 from tests.api.test_keys import make_key
 
@@ -25,6 +26,28 @@ def test_no_request_of_its_own_description_breaks_the_api(
 
     assert found.cases > 800
     assert (found.server_errors, found.violations) == ([], [])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_projects_go_through_files_and_jobs_in_any_order(
+    site: Site, database: Database
+) -> None:
+    keys = make_key(database), make_key(database, project="strangers")
+
+    count = travel(site, keys, journeys=6, steps=20)
+
+    assert count.requests > 150
+    assert count.carried_out > 15
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_server_that_shows_one_project_to_another_is_found_out(
+    site: Site, database: Database
+) -> None:
+    key = make_key(database)
+
+    with pytest.raises(AssertionError):
+        travel(site, (key, key), journeys=5, steps=10)
 
 
 @pytest.mark.filterwarnings("ignore")
