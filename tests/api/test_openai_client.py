@@ -1,6 +1,7 @@
 """OpenAI's own client, unchanged, against a real server."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -9,7 +10,17 @@ from openai import OpenAI
 from app.main import create_app
 from core.db import Database
 from core.settings import Settings
-from tests.api.conftest import NO_FILE, NO_JOB, ROWS, Site, changed, line, listening
+from tests.api.conftest import (
+    NO_FILE,
+    NO_JOB,
+    ROWS,
+    Site,
+    changed,
+    jsonl,
+    line,
+    listening,
+    metrics,
+)
 
 KEY = "a-key-of-some-length"
 
@@ -134,6 +145,42 @@ def test_checkpoints_and_models_are_listed(site: Site, client: OpenAI) -> None:
     assert [item.id for item in client.models.list()] == ["local/tiny", model]
     assert client.models.retrieve("local/tiny").owned_by == "local"
     assert client.models.retrieve(model).id == model
+
+
+def test_the_flow_of_openais_cookbook_needs_another_address_key_and_model_only(
+    site: Site, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its calls in its order, by the module's own client and with what it reads of each answer."""
+    monkeypatch.setattr(openai, "base_url", f"{url}/v1/")
+    monkeypatch.setattr(openai, "api_key", "none")
+    chat = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+    row = {"messages": [*chat, {"role": "assistant", "content": "c"}]}
+    ids = []
+    for name in ("training.jsonl", "validation.jsonl"):
+        (tmp_path / name).write_bytes(jsonl(*[row] * 30))
+        with open(tmp_path / name, "rb") as file:
+            ids.append(openai.files.create(file=file, purpose="fine-tune").id)
+
+    job = openai.fine_tuning.jobs.create(
+        training_file=ids[0], validation_file=ids[1], model="local/tiny", suffix="recipe-ner"
+    )
+    lease = site.claim()
+    running = openai.fine_tuning.jobs.retrieve(job.id)
+    site.record(lease, metrics(1, train_loss=2.5, valid_loss=3.0))
+    site.publish(lease, 1, {"model.safetensors": b"weights"})
+    site.succeed(lease)
+    events = openai.fine_tuning.jobs.list_events(job.id).data
+    events.reverse()
+    done = openai.fine_tuning.jobs.retrieve(job.id)
+
+    assert job.status in ("validating_files", "queued")
+    assert (running.status, running.trained_tokens) == ("running", None)
+    assert events[0].message.startswith("Created fine-tuning job: ")
+    assert events[-1].message == "The job has successfully completed"
+    assert "Step 1" in [event.message for event in events]
+    assert (done.status, done.fine_tuned_model) == ("succeeded", f"jobs/{job.id}")
+    (checkpoint,) = openai.fine_tuning.jobs.checkpoints.list(job.id).data
+    assert (checkpoint.step_number, checkpoint.fine_tuning_job_id) == (1, job.id)
 
 
 def test_a_bad_request_names_its_field(client: OpenAI, file_id: str) -> None:
