@@ -63,8 +63,7 @@ def show_worker(worker: WorkerName, as_json: AsJson = False) -> None:
     rows = dict(zip(HEAD, _cells(found), strict=True)) | _facts(found["facts"])
     lines = [f"{name.lower()}\t{plain(str(value))}" for name, value in rows.items()]
     for job in client.pages(JOBS, limit=100, status="running"):
-        attempts = client.get(f"{JOBS}/{job['id']}")["attempts"]
-        if attempts and attempts[-1]["worker"] == found["id"]:
+        if (job["latest_attempt"] or {}).get("worker") == found["id"]:
             lines.append(f"runs\t{called(job)}")
     put(found, False, "\n".join(lines))
 

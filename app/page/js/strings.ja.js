@@ -73,6 +73,7 @@ export default {
   Download: "ダウンロード",
   "Download step {n}": "ステップ {n} をダウンロード",
   "Drag to zoom, double-click to go back": "ドラッグで拡大、ダブルクリックで元に戻す",
+  drained: "受付停止中",
   draining: "終了待ち",
   "Drop a file here, or choose one": "ここにファイルを置くか、選んでください",
   "Duplicate rows": "重複行",

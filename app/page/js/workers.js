@@ -52,7 +52,7 @@ function differing(workers) {
 
 function stateOfWorker(worker, jobs) {
   if (age(worker) > LOST_AFTER_SECONDS) return "lost";
-  if (worker.is_draining) return "draining";
+  if (worker.drained_at) return jobs.length ? "draining" : "drained";
   return jobs.length ? "busy" : "idle";
 }
 
