@@ -65,7 +65,12 @@ def fits_somewhere(plan: dict[str, Any]) -> bool:
 def fitting_options(plan: dict[str, Any]) -> str:
     """The options that make it fit somewhere; nothing where none do."""
     change = next((one["change"] for one in plan["workers"] if one["change"]), None)
-    return "" if change is None else " ".join(_options(change))
+    return "" if change is None else options_of(change)
+
+
+def options_of(change: dict[str, Any]) -> str:
+    """A change of a job's body as options of the command."""
+    return " ".join(_options(change))
 
 
 def _options(change: dict[str, Any]) -> Iterator[str]:

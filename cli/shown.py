@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cli.diagnosis import diagnosis
 from cli.output import MARKS, fitted, plain, table, wrapped
 from cli.words import in_words, size_in_words
 
@@ -60,7 +61,7 @@ def job_page(
     width: int,
 ) -> str:
     """All that matters of a job, the most urgent first."""
-    parts = [_title(job), *_diagnosis(job), *_waiting(job), *_facts(job, metrics)]
+    parts = [_title(job), *diagnosis(job, called(job)), *_waiting(job), *_facts(job, metrics)]
     parts += ["", *_beside(job)] if job["plan"] or job["measured"] else []
     if checkpoints:
         parts += ["", *_checkpoints(job, checkpoints)]
@@ -112,24 +113,6 @@ def _title(job: dict[str, Any]) -> str:
     names = [job["user_provided_suffix"], job["id"]]
     code = (job["error"] or {}).get("code")
     return "  ".join(plain(part) for part in [status_of(job), *names, code] if part)
-
-
-def _diagnosis(job: dict[str, Any]) -> Iterator[str]:
-    error = job["error"]
-    if error is None:
-        return
-    attempt = (job["attempts"] or [None])[-1]
-    evidence = ((attempt or {}).get("error") or {}).get("evidence") or {}
-    yield f"  Why       {plain(error['message'])}"
-    if error["suggestion"]:
-        yield f"  Try       {plain(error['suggestion'])}"
-        yield f"            tuneyard retry {called(job)}"
-    if evidence.get("log"):
-        tail = min(len(evidence["log"]), 20)
-        yield f"  Evidence  tuneyard logs {called(job)} --attempt {attempt['number']} --tail {tail}"
-        yield from (f"            {plain(line)}" for line in evidence["log"][-3:])
-    elif error["code"] == "out_of_memory" and evidence.get("peak_memory_bytes"):
-        yield f"  Evidence  it held {size_in_words(evidence['peak_memory_bytes'])} at most"
 
 
 def _waiting(job: dict[str, Any]) -> Iterator[str]:
