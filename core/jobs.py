@@ -1,6 +1,7 @@
 """Jobs as their users see them: submit, look, cancel, pause, resume. Only here states change."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -94,40 +95,52 @@ def get_job(
     return job
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobFilter:
+    """Which jobs are meant; what is left out leaves none out."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """All of these are in the metadata."""
+    is_unlabelled: bool = False
+    """There is no metadata."""
+    statuses: Sequence[JobStatus] = ()
+    name: str | None = None
+    """The suffix, or the beginning of the id, whose own prefix may be left out."""
+    search: str = ""
+    """A part of id, suffix or model; beyond ASCII its case counts on SQLite."""
+
+    def conditions(self, session: Session) -> Iterator[ColumnElement[bool]]:
+        """On jobs."""
+        if self.search:
+            texts = (Job.id, Job.suffix, Job.base_model)
+            yield or_(*(text.icontains(self.search, autoescape=True) for text in texts))
+        if self.is_unlabelled:
+            yield Job.labels.is_(None) | cast(Job.labels, Text).in_(["null", "{}"])
+        if self.statuses:
+            yield Job.status.in_(self.statuses)
+        if self.name is not None:
+            yield _is_named(self.name)
+        for key, value in self.labels.items():
+            yield _has_label(session, key, value)
+
+
+ALL_JOBS = JobFilter()
+
+
 def list_jobs(
     session: Session,
     *,
     after: str | None = None,
     limit: int = 20,
-    labels: dict[str, str] | None = None,
-    is_unlabelled: bool = False,
-    statuses: Sequence[JobStatus] = (),
-    name: str | None = None,
+    only: JobFilter = ALL_JOBS,
     project_id: str | None = None,
-    search: str = "",
 ) -> list[Job]:
-    """The newest jobs first, older than the job `after`, having all of `labels` as metadata.
-
-    With `is_unlabelled`, only those that have no metadata; with `statuses`, those in one of them;
-    with `name`, those whose suffix it is or whose id begins with it, its prefix left out or not.
-    `search` is a part of id, suffix or model; beyond ASCII its case counts on SQLite.
-    """
+    """The newest jobs first, older than the job `after`."""
     project_id = project_id or project_of(session)
-    query = select(Job).where(Job.project_id == project_id)
-    if search:
-        texts = (Job.id, Job.suffix, Job.base_model)
-        query = query.where(or_(*(text.icontains(search, autoescape=True) for text in texts)))
-    if is_unlabelled:
-        query = query.where(Job.labels.is_(None) | cast(Job.labels, Text).in_(["null", "{}"]))
-    if statuses:
-        query = query.where(Job.status.in_(statuses))
-    if name is not None:
-        query = query.where(_is_named(name))
+    query = select(Job).where(Job.project_id == project_id, *only.conditions(session))
     if after is not None:
         last = get_job(session, after, project_id=project_id, param="after")
         query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
-    for key, value in (labels or {}).items():
-        query = query.where(_has_label(session, key, value))
     return list(session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)))
 
 

@@ -11,6 +11,7 @@ from app.schemas import Deleted, JobObject, Page, QueuePlace
 from app.services import ReadSession, Services, ServicesDep, WriteSession
 from core.db import database_now
 from core.jobs import (
+    JobFilter,
     cancel_job,
     delete_job,
     get_job,
@@ -75,16 +76,14 @@ def get_jobs(
     So does `status`, which may be repeated, `name`: a suffix, or the beginning of an id, and
     `search`: a part of the id, the suffix or the model.
     """
-    jobs = list_jobs(
-        session,
-        after=after,
-        limit=limit + 1,
+    only = JobFilter(
         labels=_labels(request),
         is_unlabelled=request.query_params.get("metadata") == "null",
         statuses=status or (),
         name=name,
         search=search,
     )
+    jobs = list_jobs(session, after=after, limit=limit + 1, only=only)
     now, latest = database_now(session), latest_attempts(session, jobs)
     shown = [
         JobObject.of(job, now=now, queue=_place(session, job), latest=latest.get(job.id))
