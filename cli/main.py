@@ -24,74 +24,87 @@ from cli.options import FREE_SETTINGS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 jobs_group = typer.Typer(no_args_is_help=True, help="Trainings.")
-NOUNS = {
-    "db": operate.database,
-    "jobs": jobs_group,
-    "files": files,
-    "checkpoints": checkpoints,
-    "models": models,
-    "workers": workers,
-    "config": account.config,
-    "keys": operate.keys,
-}
-OF_JOBS: dict[str, Callable[..., None]] = {
-    "events": follow.list_events,
-    "metrics": jobs.show_metrics,
-    "delete": jobs.delete,
-    "open": jobs.open_page,
+Commands = dict[str, Callable[..., None]]
+OF_JOBS: Commands = {
     "create": submit.submit,
     "plan": submit.plan,
-    "clone": submit.clone,
-    "compare": jobs.compare,
     "list": jobs.list_jobs,
     "ls": jobs.list_jobs,
     "show": jobs.show,
     "watch": follow.watch,
     "wait": jobs.wait,
     "logs": follow.logs,
+    "events": follow.list_events,
+    "metrics": jobs.show_metrics,
     "cancel": jobs.cancel,
     "pause": jobs.pause,
     "resume": jobs.resume,
     "retry": submit.retry,
+    "clone": submit.clone,
+    "compare": jobs.compare,
+    "open": jobs.open_page,
+    "delete": jobs.delete,
 }
-SHORT: dict[str, Callable[..., None]] = {
-    "api": doctor.call_api,
-    "doctor": doctor.doctor,
-    "completion": doctor.completion,
-    "login": account.login,
-    "logout": account.logout,
-    "whoami": account.whoami,
-    "up": operate.up,
-    "server": operate.server,
-    "worker": operate.worker,
-    "plan": submit.plan,
-    "submit": submit.submit,
-    "list": jobs.list_jobs,
-    "show": jobs.show,
-    "watch": follow.watch,
-    "logs": follow.logs,
-    "pull": pull,
-    "cancel": jobs.cancel,
-    "pause": jobs.pause,
-    "resume": jobs.resume,
-    "retry": submit.retry,
-    "wait": jobs.wait,
+SHORT: dict[str, Commands] = {
+    "Every day": {
+        "plan": submit.plan,
+        "submit": submit.submit,
+        "list": jobs.list_jobs,
+        "show": jobs.show,
+        "watch": follow.watch,
+        "wait": jobs.wait,
+        "logs": follow.logs,
+        "cancel": jobs.cancel,
+        "pause": jobs.pause,
+        "resume": jobs.resume,
+        "retry": submit.retry,
+        "pull": pull,
+    },
+    "Your side": {
+        "login": account.login,
+        "logout": account.logout,
+        "whoami": account.whoami,
+        "doctor": doctor.doctor,
+        "completion": doctor.completion,
+        "api": doctor.call_api,
+    },
+    "The service, on its machine": {
+        "up": operate.up,
+        "server": operate.server,
+        "worker": operate.worker,
+    },
 }
-"""Those without a noun, for what people do every day."""
+"""Those without a noun, by the panel of the help that they are in."""
+NOUNS: dict[str, dict[str, typer.Typer]] = {
+    "By noun": {
+        "jobs": jobs_group,
+        "files": files,
+        "checkpoints": checkpoints,
+        "models": models,
+        "workers": workers,
+    },
+    "Your side": {"config": account.config},
+    "The service, on its machine": {"db": operate.database, "keys": operate.keys},
+}
 TAKING_SETTINGS = (submit.plan, submit.submit, submit.clone, submit.retry)
 
 
-def _add(group: typer.Typer, name: str, command: Callable[..., None]) -> None:
+def _add(
+    group: typer.Typer, name: str, command: Callable[..., None], panel: str | None = None
+) -> None:
     context = FREE_SETTINGS if command in TAKING_SETTINGS else None
-    group.command(name, context_settings=context, hidden=name == "ls")(command)
+    add = group.command(name, context_settings=context, hidden=name == "ls", rich_help_panel=panel)
+    add(command)
 
 
-for name, command in SHORT.items():
-    _add(app, name, command)
+for panel, commands in SHORT.items():
+    for name, command in commands.items():
+        _add(app, name, command, panel)
 for name, command in OF_JOBS.items():
     _add(jobs_group, name, command)
-for name, group in NOUNS.items():
-    app.add_typer(group, name=name)
+for panel, groups in NOUNS.items():
+    for name, group in groups.items():
+        app.add_typer(group, name=name, rich_help_panel=panel)
 
 
 def _print_version(is_asked: bool) -> None:
@@ -107,7 +120,7 @@ def before(
     ] = False,
     is_without_input: Annotated[bool, typer.Option("--no-input", help="Ask nothing.")] = False,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
     """Fine-tune open models on your own machine.

@@ -78,7 +78,10 @@ def whoami(as_json: AsJson = False) -> None:
         "url_from": to.source,
         "has_key": bool(to.key),
     }
-    put(shown, as_json, "\n".join(f"{name}\t{value}" for name, value in shown.items()))
+    if as_json:
+        put(shown, True, "")
+    else:
+        put_rows([shown], False, shown.items())
 
 
 @config.command("list")

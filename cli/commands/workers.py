@@ -61,11 +61,11 @@ def show_worker(worker: WorkerName, as_json: AsJson = False) -> None:
         put(found, True, "")
         return
     rows = dict(zip(HEAD, _cells(found), strict=True)) | _facts(found["facts"])
-    lines = [f"{name.lower()}\t{plain(str(value))}" for name, value in rows.items()]
+    lines = [[name.lower(), value] for name, value in rows.items()]
     for job in client.pages(JOBS, limit=100, status="running"):
         if (job["latest_attempt"] or {}).get("worker") == found["id"]:
-            lines.append(f"runs\t{called(job)}")
-    put(found, False, "\n".join(lines))
+            lines.append(["runs", called(job)])
+    put_rows([found], False, lines)
 
 
 @workers.command("drain")
