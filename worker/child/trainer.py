@@ -3,16 +3,15 @@
 import copy
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError
-from torch.nn import functional
 from transformers import (
     PreTrainedModel,
     TrainerCallback,
@@ -23,16 +22,23 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 from trl import SFTConfig, SFTTrainer
 
-from core.dataset.encode import IGNORED
 from core.dataset.tokens import Cutting, TokenReport
 from worker.child.cut import count_sequences, cut_rows
 from worker.child.failure import ChildFailure
 from worker.child.learning_rate import adopt_learning_rate
+from worker.child.loss import TokenLoss, learned_positions, only_at, token_loss
+from worker.child.regroup import (
+    WEIGHTS,
+    Batch,
+    has_dropout,
+    is_empty,
+    regroup_batches,
+)
 from worker.child.room import lacks_room
 from worker.child.tokenstore import StoredTokens
 
-ENTROPY_ROWS = 16
-"""Positions whose probabilities are held in memory together."""
+MEANS = ("mean_token_accuracy", "entropy")
+"""What is logged as a mean over micro-batches."""
 
 MAX_SHARD_BYTES = 4 * 10**9
 """Size of a file of weights."""
@@ -75,10 +81,39 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
         self._globalstep_last_logged = 0
         self.add_callback(ExactResume(self))
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Any]:
+        """The micro-batches of one optimizer step, padded as little as possible."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._can_regroup and num_items is not None:
+            collate = self.data_collator
+            batches = regroup_batches(
+                batches,
+                collate,
+                longest=self._longest_row,
+                multiple=collate.pad_to_multiple_of or 1,
+            )
+        return batches, num_items
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Nothing, for a micro-batch whose rows went into others."""
+        if is_empty(inputs):
+            for name in MEANS:
+                self._metrics["train"][name].append(0.0)
+            return torch.zeros((), device=self.args.device)
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        return loss
+
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, Any],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
@@ -89,19 +124,20 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
         """
         if return_outputs or not self._has_plain_loss():
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        outputs = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False)
-        # Each position predicts the token after it, and the last one none.
-        labels = functional.pad(inputs["labels"], (0, 1), value=IGNORED)[:, 1:].reshape(-1)
-        logits = outputs.logits.view(-1, outputs.logits.size(-1))
-        log_probabilities = functional.log_softmax(logits, -1, dtype=torch.float32)
-        if num_items_in_batch is None:
-            num_items_in_batch = (labels != IGNORED).sum()
-        total = functional.nll_loss(
-            log_probabilities, labels, ignore_index=IGNORED, reduction="sum"
-        )
-        self._record_metrics(log_probabilities, labels, inputs)
+        row_weights = inputs.pop(WEIGHTS, None)
+        labels = inputs.pop("labels")
+        mask = learned_positions(labels)
+        with only_at(mask, self.model.get_output_embeddings()):
+            logits = model(**inputs, use_cache=False).logits
+        if logits.dim() > mask.dim():
+            logits = logits[mask]
+        result = token_loss(logits, labels.roll(-1, 1)[mask])
+        count = mask.sum()
+        weights = row_weights.repeat_interleave(mask.sum(1)) if row_weights is not None else None
+        self._record_metrics(result, weights, inputs)
         # A batch without anything to learn must give zero, not 0 / 0.
-        return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        num_items = count if num_items_in_batch is None else num_items_in_batch
+        return result.total / torch.as_tensor(num_items).clamp(min=1)
 
     def _has_plain_loss(self) -> bool:
         return (
@@ -111,18 +147,34 @@ class JobTrainer(SFTTrainer):  # type: ignore[misc]
             and not self.aux_loss_enabled
         )
 
-    @torch.no_grad()
+    @cached_property
+    def _can_regroup(self) -> bool:
+        """Whether it makes no difference which rows are in a micro-batch together."""
+        return (
+            self._has_plain_loss()
+            and self.args.world_size == 1
+            and self.args.neftune_noise_alpha is None
+            and not has_dropout(self.model)
+        )
+
+    @cached_property
+    def _longest_row(self) -> int:
+        """Tokens of the longest row that is trained on."""
+        longest = self.data_reports["train"].longest_row_tokens
+        return min(longest, self.args.max_length or longest)
+
     def _record_metrics(
-        self, log_probabilities: torch.Tensor, labels: torch.Tensor, inputs: dict[str, Any]
+        self, result: TokenLoss, weights: torch.Tensor | None, inputs: Batch
     ) -> None:
-        """TRL's metrics, by TRL's definitions."""
+        """TRL's metrics, by TRL's definitions: means over the micro-batches of their means."""
         mode = "train" if self.model.training else "eval"
-        mask = labels != IGNORED
-        count = max(1, int(mask.sum()))
-        correct = ((log_probabilities.argmax(-1) == labels) & mask).sum()
         metrics = self._metrics[mode]
-        metrics["mean_token_accuracy"].append(correct.item() / count)
-        metrics["entropy"].append(_entropy_sum(log_probabilities, mask) / count)
+        for name, values in zip(MEANS, (result.is_correct, result.entropy), strict=True):
+            if weights is None:
+                mean = values.float().mean() if len(values) else values.new_zeros(())
+            else:
+                mean = (values * weights).sum()
+            metrics[name].append(mean.item())
         if mode == "train":
             read = inputs.get("attention_mask")
             tokens = inputs["input_ids"].numel() if read is None else int(read.sum())
@@ -286,13 +338,3 @@ def _nothing_to_learn(name: str, max_length: int | None = None) -> ChildFailure:
 
 def _effective_batch_size(args: TrainingArguments) -> int:
     return int(args.train_batch_size * args.gradient_accumulation_steps * args.world_size)
-
-
-def _entropy_sum(log_probabilities: torch.Tensor, mask: torch.Tensor) -> float:
-    """Sum of the entropies, in nats, of the predictions at the masked positions."""
-    total = 0.0
-    # A few at a time: what fits into a CPU's caches.
-    pieces = (torch.split(each, ENTROPY_ROWS) for each in (log_probabilities, mask))
-    for rows, counted in zip(*pieces, strict=True):
-        total -= (rows.exp().mul_(rows).sum(-1) * counted).sum().item()
-    return total
