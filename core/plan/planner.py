@@ -167,6 +167,7 @@ class _Planner:
             if request.training.get("packing")
             else self._amount.cut(settings.length),
             device="cuda" if is_cuda else "cpu",
+            mean_length=self._amount.mean_tokens,
         )
 
     def _find_limit(self) -> int | None:

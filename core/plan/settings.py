@@ -44,6 +44,9 @@ class TrainSettings:
     is_padded: bool = True
     """Whether rows of one micro-batch differ in length."""
     device: Literal["cpu", "cuda"] = "cpu"
+    mean_length: float | None = None
+    """Tokens of a row in the mean, where something is known of it."""
+    adapter_dropout: bool = False
 
     @property
     def tokens(self) -> int:
@@ -101,6 +104,7 @@ def settings_of(
         optimizer=str(training.get("optim", "adamw_torch_fused")),
         eval_batch=eval_batch,
         is_padded=not training.get("packing", False),
+        adapter_dropout=bool(peft and peft.get("lora_dropout")),
     )
 
 
