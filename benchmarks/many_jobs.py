@@ -36,7 +36,7 @@ from core.states import EventKind, JobStatus, Level
 from core.waiting import best_queued, queue_place
 
 JOBS = "/v1/fine_tuning/jobs"
-FEW, EVENTS, QUEUED = 10, 100, 5
+FEW, EVENTS, QUEUED = 10, 100, 10
 GOAL = 1.5
 SCANNED = "list by metadata"
 NOW = datetime.now(UTC)

@@ -3,7 +3,7 @@
 A worker has a scratch disk of its own, and sees the storage's disk when that is a local folder.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -66,9 +66,10 @@ def reserved_bytes(session: Session, *, worker: str) -> int:
 
 def needs_after(session: Session, job: Job, hold: Hold) -> dict[str, int]:
     """The same after an attempt that ran out of room."""
+    stored = stored_bytes(session, [job]).get(job.id, 0)
     return {
         "scratch_bytes": max(job.scratch_bytes or 0, hold.scratch_bytes),
-        "storage_bytes": max(job.storage_bytes or 0, _stored(session, job) + hold.storage_bytes),
+        "storage_bytes": max(job.storage_bytes or 0, stored + hold.storage_bytes),
     }
 
 
@@ -94,11 +95,40 @@ def fits(room: Room | None) -> tuple[ColumnElement[bool], ...]:
     return tuple(conditions)
 
 
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The workers that are alive, as they last described themselves."""
+
+    workers: Sequence[Worker]
+
+    @classmethod
+    def alive(cls, session: Session, *, now: datetime) -> "Fleet":
+        """As of now."""
+        since = now - timedelta(seconds=ALIVE_SECONDS)
+        return cls([worker for worker in list_workers(session) if worker.heartbeat_at >= since])
+
+    @property
+    def drained(self) -> list[str]:
+        """The names of all, if none of them may claim; else nothing."""
+        is_any_free = any(worker.drained_at is None for worker in self.workers)
+        return [] if is_any_free else [worker.name for worker in self.workers]
+
+    def facts(self, name: str) -> dict[str, int]:
+        """A fact of every worker; empty as soon as one of them does not tell it."""
+        return self.sizes(lambda worker: worker.facts.get(name))
+
+    def sizes(self, size_of: Callable[[Worker], int | None]) -> dict[str, int]:
+        """What is made of every worker's facts, likewise."""
+        sizes = {worker.name: size_of(worker) for worker in self.workers}
+        known = {name: int(size) for name, size in sizes.items() if size is not None}
+        return known if len(known) == len(sizes) else {}
+
+
 def check_fits_ever(session: Session, plan: Mapping[str, Any] | None, *, now: datetime) -> None:
     """InsufficientDisk for a job whose checkpoints are more than every worker's disks can hold."""
-    needs = needs_of(plan)
+    needs, fleet = needs_of(plan), Fleet.alive(session, now=now)
     for place, words in PLACES.items():
-        needed, sizes = needs[f"{place}_bytes"], _facts(session, f"{place}_total_bytes", now)
+        needed, sizes = needs[f"{place}_bytes"], fleet.facts(f"{place}_total_bytes")
         if needed is not None and sizes and needed > max(sizes.values()):
             raise InsufficientDisk(
                 f"The checkpoints of this job take {_gigabytes(needed)} of {words}, which has "
@@ -108,23 +138,26 @@ def check_fits_ever(session: Session, plan: Mapping[str, Any] | None, *, now: da
             )
 
 
-def lack_of_room(session: Session, job: Job, *, now: datetime) -> str | None:
-    """What a queued job waits for when no worker has room for it now; None when one has."""
+def lack_of_room(job: Job, fleet: Fleet, *, stored_bytes: int, is_any_running: bool) -> str | None:
+    """What a queued job waits for when no worker has room for it now; None when one has.
+
+    `stored_bytes` are those of its checkpoints so far.
+    """
     for place, words in PLACES.items():
-        needed, sizes = getattr(job, f"{place}_bytes"), _facts(session, f"{place}_free_bytes", now)
+        needed, sizes = getattr(job, f"{place}_bytes"), fleet.facts(f"{place}_free_bytes")
         if needed is not None and place == "storage":
-            needed -= _stored(session, job)
+            needed -= stored_bytes
         if needed is not None and sizes and needed > max(sizes.values()):
             worker = max(sizes, key=lambda name: sizes[name])
             return (
                 f"waits for disk space: needs {_gigabytes(needed)} of {words}; "
                 f"{worker} has {_gigabytes(sizes[worker])} to spare"
             )
-    return _lack_of_memory(session, job, now)
+    return _lack_of_memory(job, fleet, is_any_running)
 
 
-def _lack_of_memory(session: Session, job: Job, now: datetime) -> str | None:
-    needed, totals = job.memory_bytes, _sizes(session, memory_of, now)
+def _lack_of_memory(job: Job, fleet: Fleet, is_any_running: bool) -> str | None:
+    needed, totals = job.memory_bytes, fleet.sizes(memory_of)
     if needed is None or not totals:
         return None
     largest = max(totals, key=lambda name: totals[name])
@@ -133,8 +166,8 @@ def _lack_of_memory(session: Session, job: Job, now: datetime) -> str | None:
             f"fits on no worker: by the plan it takes {_gigabytes(needed)} of memory, and "
             f"{largest} has {_gigabytes(totals[largest])} in all. {_way_out(job)}"
         )
-    free = _facts(session, "memory_free_bytes", now)
-    if free and needed > max(free.values()) and not _is_any_running(session):
+    free = fleet.facts("memory_free_bytes")
+    if free and needed > max(free.values()) and not is_any_running:
         worker = max(free, key=lambda name: free[name])
         return (
             f"waits for memory: by the plan it takes {_gigabytes(needed)}; "
@@ -152,39 +185,14 @@ def _way_out(job: Job) -> str:
     )
 
 
-def _is_any_running(session: Session) -> bool:
-    running = select(Job.id).where(Job.status == JobStatus.RUNNING).limit(1)
-    return session.scalar(running) is not None
-
-
-def all_drained(session: Session, *, now: datetime) -> list[str]:
-    """The names of the living workers, if none of them may claim; else nothing."""
-    workers = _living(session, now)
-    is_any_free = any(worker.drained_at is None for worker in workers)
-    return [] if is_any_free else [worker.name for worker in workers]
-
-
-def _living(session: Session, now: datetime) -> list[Worker]:
-    alive = now - timedelta(seconds=ALIVE_SECONDS)
-    return [worker for worker in list_workers(session) if worker.heartbeat_at >= alive]
-
-
-def _facts(session: Session, fact: str, now: datetime) -> dict[str, int]:
-    """A fact of every living worker; empty as soon as one of them does not tell it."""
-    return _sizes(session, lambda worker: worker.facts.get(fact), now)
-
-
-def _sizes(
-    session: Session, size_of: Callable[[Worker], int | None], now: datetime
-) -> dict[str, int]:
-    sizes = {worker.name: size_of(worker) for worker in _living(session, now)}
-    known = {name: int(size) for name, size in sizes.items() if size is not None}
-    return known if len(known) == len(sizes) else {}
-
-
-def _stored(session: Session, job: Job) -> int:
-    query = select(func.sum(Checkpoint.size_bytes)).where(Checkpoint.job_id == job.id)
-    return int(session.scalar(query) or 0)
+def stored_bytes(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
+    """What the checkpoints of these jobs take, by job; those that have none are not there."""
+    query = (
+        select(Checkpoint.job_id, func.sum(Checkpoint.size_bytes))
+        .where(Checkpoint.job_id.in_([job.id for job in jobs]))
+        .group_by(Checkpoint.job_id)
+    )
+    return {job_id: int(size) for job_id, size in session.execute(query)}
 
 
 def _gigabytes(size: float) -> str:

@@ -26,7 +26,7 @@ from core.models import Job
 from core.spec import JobSpec, RetryBody, parse_spec, retry_changes
 from core.states import JobStatus
 from core.submission import prepare, resolve_spec, retry_spec
-from core.waiting import queue_place
+from core.waiting import queue_places
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
@@ -85,8 +85,9 @@ def get_jobs(
     )
     jobs = list_jobs(session, after=after, limit=limit + 1, only=only)
     now, latest = database_now(session), latest_attempts(session, jobs)
+    places = queue_places(session, jobs, now=now)
     shown = [
-        JobObject.of(job, now=now, queue=_place(session, job), latest=latest.get(job.id))
+        JobObject.of(job, now=now, queue=_place(places, job), latest=latest.get(job.id))
         for job in jobs
     ]
     return Page.of(shown, limit)
@@ -165,18 +166,18 @@ def _submit(
 
 
 def _shown(session: Session, job: Job) -> JobObject:
-    attempts = list_attempts(session, job.id)
+    attempts, now = list_attempts(session, job.id), database_now(session)
     return JobObject.of(
         job,
-        now=database_now(session),
-        queue=_place(session, job),
+        now=now,
+        queue=_place(queue_places(session, [job], now=now), job),
         attempts=attempts,
         latest=attempts[-1] if attempts else None,
     )
 
 
-def _place(session: Session, job: Job) -> QueuePlace | None:
-    place = queue_place(session, job, now=database_now(session))
+def _place(places: dict[str, tuple[int, str]], job: Job) -> QueuePlace | None:
+    place = places.get(job.id)
     return QueuePlace(position=place[0], reason=place[1]) if place else None
 
 

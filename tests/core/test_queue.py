@@ -2,9 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from core.db import Database
@@ -23,7 +24,7 @@ from core.queue import (
     succeed_attempt,
 )
 from core.states import EventKind, FailureReason, JobStatus, Outcome
-from core.waiting import count_claimable, queue_place
+from core.waiting import count_claimable, queue_place, queue_places
 from core.workers import drain_worker, undrain_worker
 from tests.factories import LEASE_SECONDS, NOW, POLICY, later, make_attempt, make_job
 
@@ -315,3 +316,19 @@ def test_a_rolled_back_write_leaves_no_hole(database: Database) -> None:
     with database.read() as session:
         assert _numbers(session, job.id) == [1, 2, 3]
         assert session.get_one(Event, (job.id, 3)).created_at == later(2)
+
+
+def test_many_waiting_jobs_are_asked_about_as_one(session: Session) -> None:
+    jobs = [make_job(session, now=later(number)) for number in range(8)]
+    asked: list[str] = []
+
+    def note(*call: Any) -> None:
+        asked.append(call[2])
+
+    event.listen(session.connection(), "before_cursor_execute", note)
+    queue_places(session, jobs[:1], now=later(10))
+    for_one = len(asked)
+    places = queue_places(session, jobs, now=later(10))
+
+    assert len(asked) == 2 * for_one
+    assert [places[job.id][0] for job in jobs] == list(range(8))
