@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from core.dataset import FileReport, FileValidator, FormatName
+from core.dataset import FileReport, FormatName
 from core.dataset.parquet_check import check_parquet
-from core.dataset.report import CompressionName
+from core.dataset.upload_check import UploadCheck
 from core.db import after_commit, project_of
 from core.errors import FileNotFound, InvalidArgument, InvalidFile, InvalidState
 from core.ids import new_id
@@ -49,7 +49,7 @@ def store_file(
     filename: str = "",
     format_name: FormatName | None = None,
 ) -> NewFile:
-    """Stream an upload into storage, validating it on the way when it is to be trained on.
+    """Stream an upload into storage; another process validates it meanwhile, if it is for training.
 
     InvalidFile names the first bad lines; nothing is left behind then. The format is told by the
     content and the name unless it is given.
@@ -59,11 +59,9 @@ def store_file(
     key = f"files/{file_id}"
     if purpose != "fine-tune":
         return NewFile(file_id, filename, purpose, storage.put_stream(key, chunks), None)
-    validator = FileValidator(filename, format_name=format_name)
-    stored = storage.put_stream(key, _validated(chunks, validator))
-    report = validator.finish()
-    if validator.needs_file:
-        report = _check_whole(storage, stored, validator.compression)
+    with UploadCheck(filename, format_name=format_name) as check:
+        stored = storage.put_stream(key, _fed(chunks, check))
+        report = _report(storage, stored, check)
     if report.errors:
         storage.delete(key)
         raise invalid_file(report)
@@ -193,19 +191,20 @@ def invalid_file(report: FileReport) -> InvalidFile:
     )
 
 
-def _validated(chunks: Iterable[bytes], validator: FileValidator) -> Iterator[bytes]:
+def _fed(chunks: Iterable[bytes], check: UploadCheck) -> Iterator[bytes]:
     for chunk in chunks:
-        validator.feed(chunk)
+        check.feed(chunk)
         yield chunk
 
 
-def _check_whole(
-    storage: Storage, stored: StoredObject, compression: CompressionName | None
-) -> FileReport:
-    """The report of a file that can only be read as a whole, wherever it is stored."""
+def _report(storage: Storage, stored: StoredObject, check: UploadCheck) -> FileReport:
+    """The report of a stored file; of one that can only be read as a whole, wherever it is."""
     try:
+        checked = check.checked()
+        if not checked.needs_file:
+            return checked.report
         with local_copy(storage, stored.key, sha256=stored.sha256) as path:
-            return check_parquet(path, compression)
+            return check_parquet(path, checked.report.compression)
     except BaseException:
         storage.delete(stored.key)
         raise

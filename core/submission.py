@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from sqlalchemy.orm import Session
 from core.arguments import check_peft, check_quantization, check_training
 from core.base_model import local_folder, parse_model, pin_model
 from core.dataset import FileReport, check_mask, check_usable, needs_chat_template
-from core.dataset.chat_check import check_chat_template
-from core.db import database_now, project_of
+from core.dataset.template_check import check_chat_template, check_row_template
+from core.db import Transactions, database_now, project_of
 from core.errors import (
+    FileNotFound,
     Invalid,
     InvalidArgument,
     InvalidFile,
@@ -31,7 +33,6 @@ from core.room import check_fits_ever
 from core.spec import JobSpec, ResolvedSpec, parse_spec
 from core.states import JobStatus
 from core.streaming import check_streaming, same_rows
-from core.template import compile_template
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +69,33 @@ def resolve_spec(
     )
 
 
-def prepare(spec: JobSpec, reader: FactsReader) -> None:
-    """What takes too long for a transaction: the template's trial, and what the Hub knows."""
+def prepare(database: Transactions, spec: JobSpec, reader: FactsReader) -> None:
+    """What takes too long for a transaction: trials of templates, and what the Hub knows."""
+    check_templates(database, spec)
+    fetch_facts(spec, reader)
+
+
+def check_templates(database: Transactions, spec: JobSpec) -> None:
+    """Try a request's templates in a process of their own, on the first rows of its files.
+
+    Files that are not there are said so by who looks for them in the transaction.
+    """
     if spec.chat_template is not None:
         check_chat_template(spec.chat_template)
-    fetch_facts(spec, reader)
+    if spec.template is not None:
+        with database.read() as session:
+            samples = _samples(session, spec)
+        check_row_template(spec.template, samples)
+
+
+def _samples(session: Session, spec: JobSpec) -> list[dict[str, Any]]:
+    samples = []
+    for file_id in filter(None, (spec.training_file, spec.validation_file)):
+        with suppress(FileNotFound):
+            report = get_file(session, file_id).report
+            if report is not None and report["sample"] is not None:
+                samples.append(report["sample"])
+    return samples
 
 
 def fetch_facts(spec: JobSpec, reader: FactsReader) -> None:
@@ -267,7 +290,7 @@ def _check_data(
 ) -> File | None:
     """The training file, after a look at what both files hold; None for a Hub dataset."""
     found: dict[str, File] = {}
-    template = compile_template(spec.template) if spec.template is not None else None
+    has_template = spec.template is not None
     text_field = training.get("dataset_text_field")
     for param in ("training_file", "validation_file"):
         file_id = getattr(spec, param)
@@ -281,12 +304,9 @@ def _check_data(
                 param=param,
             )
         report = FileReport.from_dict(file.report)
-        has_template = template is not None
         check_usable(
             report, text_field=text_field, template=has_template, param=param, shape=spec.shape
         )
         check_mask(report, training, template=has_template, shape=spec.shape)
-        if template is not None and report.sample is not None:
-            template.render(report.sample)
         found[param] = file
     return found.get("training_file")

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.body import JsonObject, OptionalJsonObject
 from app.once import OnceDep
 from app.schemas import Deleted, JobObject, Page, QueuePlace
-from app.services import ReadSession, Services, ServicesDep, WriteSession
+from app.services import DatabaseDep, ReadSession, Services, ServicesDep, WriteSession
 from core.db import database_now
 from core.jobs import (
     JobFilter,
@@ -47,7 +47,9 @@ _RETRY_BODY = {
 
 
 @router.post("", openapi_extra=_BODY)
-def create_job(services: ServicesDep, body: JsonObject, once: OnceDep) -> JobObject:
+def create_job(
+    services: ServicesDep, database: DatabaseDep, body: JsonObject, once: OnceDep
+) -> JobObject:
     """Create a fine-tuning job; everything that can be checked now is checked now.
 
     The same Idempotency-Key with the same body is answered the same for 24 hours, and makes no
@@ -58,7 +60,10 @@ def create_job(services: ServicesDep, body: JsonObject, once: OnceDep) -> JobObj
     def create(session: Session) -> JobObject:
         return _submit(session, services, spec)
 
-    return once.answer(JobObject, create, before=lambda: prepare(spec, services.facts))
+    def before() -> None:
+        prepare(database, spec, services.facts)
+
+    return once.answer(JobObject, create, before=before)
 
 
 @router.get("")

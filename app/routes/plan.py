@@ -5,11 +5,10 @@ from typing import Any
 from fastapi import APIRouter
 
 from app.body import JsonObject
-from app.services import ReadSession, ServicesDep
-from core.dataset.chat_check import check_chat_template
+from app.services import DatabaseDep, ReadSession, ServicesDep
 from core.plan.experience import accuracy
 from core.spec import JobSpec, parse_spec
-from core.submission import plan_spec
+from core.submission import check_templates, plan_spec
 
 router = APIRouter(prefix="/v1/fine_tuning/plan", tags=["fine-tuning"])
 
@@ -22,12 +21,13 @@ _BODY = {
 
 
 @router.post("", openapi_extra=_BODY)
-def make_plan(session: ReadSession, services: ServicesDep, body: JsonObject) -> dict[str, Any]:
+def make_plan(
+    session: ReadSession, services: ServicesDep, database: DatabaseDep, body: JsonObject
+) -> dict[str, Any]:
     """Plan a job without creating it: memory by term, steps, time, disk, and each worker's word."""
     spec = parse_spec(body)
     # Before the first query: a transaction is not held open meanwhile.
-    if spec.chat_template is not None:
-        check_chat_template(spec.chat_template)
+    check_templates(database, spec)
     services.facts.prefetch(spec.model)
     return plan_spec(
         session, spec, model_roots=services.settings.model_roots, reader=services.facts

@@ -6,11 +6,16 @@ from typing import Any
 
 import orjson
 
+from core.dataset.columns import MAX_COLUMNS
 from core.errors import InvalidFile
 
 BATCH_ROWS = 256
 """A cell may be large although it takes no room in the file, where it stands once for many rows."""
 READ_BYTES = 1024 * 1024
+MAX_ROWS = 50_000_000
+"""Rows that are empty take no room at all in a file."""
+MAX_LEAVES = 10_000
+"""Columns with all that is nested in them."""
 
 
 def parquet_rows(path: Path, *, every: int = 1) -> Iterator[tuple[int, bytes]]:
@@ -21,6 +26,7 @@ def parquet_rows(path: Path, *, every: int = 1) -> Iterator[tuple[int, bytes]]:
     number = 0
     try:
         with pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
+            _check_size(file)
             columns = [field.name for field in file.schema_arrow if not _holds_bytes(field.type)]
             if not columns:
                 raise InvalidFile("the file has no columns that could be trained on")
@@ -38,6 +44,14 @@ def parquet_rows(path: Path, *, every: int = 1) -> Iterator[tuple[int, bytes]]:
         reason = str(error).strip().partition("\n")[0][:200]
         message = f"the Parquet file cannot be read after row {number}: {reason}"
         raise InvalidFile(message) from error
+
+
+def _check_size(file: Any) -> None:
+    """Refuse by the footer what would take for ever to look at."""
+    if file.metadata.num_rows > MAX_ROWS:
+        raise InvalidFile(f"the file has more than {MAX_ROWS:,} rows")
+    if len(file.schema_arrow) > MAX_COLUMNS or file.metadata.num_columns > MAX_LEAVES:
+        raise InvalidFile(f"the file has more than {MAX_COLUMNS:,} columns")
 
 
 def _holds_bytes(kind: Any) -> bool:

@@ -1,5 +1,6 @@
 """Validates one Parquet file: the work of a process of its own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from core.dataset.reading import Source, json_rows
 from core.dataset.report import CompressionName, FileReport
 from core.dataset.shapes import Problem
 from core.errors import InvalidFile
-from core.isolated import Exhausted, Limits, run_isolated, serve
+from core.isolated import Exhausted, Limits, run_isolated
 
 LIMITS = Limits(seconds=900, memory_bytes=3 * 1024**3)
 
@@ -28,7 +29,8 @@ def check_parquet(
     return FileReport.from_dict(answer)
 
 
-def _check(request: dict[str, Any]) -> dict[str, Any]:
+def work(request: dict[str, Any], chunks: Iterator[bytes]) -> dict[str, Any]:
+    """The report of the file that the request names."""
     checker = RowChecker()
     source = Source(Path(request["path"]), "parquet", request["compression"])
     try:
@@ -38,7 +40,3 @@ def _check(request: dict[str, Any]) -> dict[str, Any]:
         checker.refuse(0, Problem(None, error.message))
     report = checker.report(format_name="parquet", compression=source.compression)
     return report.to_dict()
-
-
-if __name__ == "__main__":
-    serve(_check)

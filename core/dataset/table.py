@@ -1,6 +1,7 @@
 """Reads CSV while it streams by: the first record names the columns."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable
 
 import orjson
@@ -97,7 +98,8 @@ class CsvParser:
 
     def _set_header(self, line: int, names: list[str]) -> None:
         names = [name.strip() for name in names]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        # To count each name in all of them takes minutes when there are very many.
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
         if len(names) > 10_000:
             self._stop(line, "the header names more than 10,000 columns")
         elif twice is not None:

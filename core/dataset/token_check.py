@@ -4,6 +4,7 @@ Tokenizer, template and rows are a stranger's. A large file is sampled, and the 
 """
 
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from core.dataset.examples import Convert, Example, Reading, convert_at
 from core.dataset.reading import Source, rows_of
 from core.dataset.tokens import Cutting, TokenCounter, pick_samples
 from core.errors import InvalidArgument, InvalidModel
-from core.isolated import serve
 
 BATCH_ROWS = 256
 DEFAULT_MAX_LENGTH = 1024
@@ -27,6 +27,11 @@ SPECIAL_TOKENS = "special_tokens_map.json"
 NO_TOKENIZER = (
     f"The model has no {TOKENIZER}, so its tokens are counted by the job itself, before it trains."
 )
+
+
+def work(request: dict[str, Any], chunks: Iterator[bytes]) -> dict[str, Any]:
+    """The answer to what the API asks."""
+    return report(request)
 
 
 def report(request: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +128,3 @@ def _object(path: Path) -> dict[str, Any]:
 def _text(token: Any) -> str | None:
     found = token.get("content") if isinstance(token, dict) else token
     return found if isinstance(found, str) else None
-
-
-if __name__ == "__main__":
-    serve(report)

@@ -6,6 +6,8 @@ from multiprocessing import forkserver, resource_tracker
 
 import psutil
 
+from core import isolated
+
 PR_SET_CHILD_SUBREAPER = 36
 SHARED = ("postgres", "weed")
 """Names of servers that several tests share; they end with the session."""
@@ -29,6 +31,7 @@ def end_leftovers(known: set[int]) -> list[str]:
     ours = {
         forkserver._forkserver._forkserver_pid,  # type: ignore[attr-defined]
         resource_tracker._resource_tracker._pid,  # type: ignore[attr-defined]
+        isolated.forker_pid(),
     }
     below = psutil.Process().children(recursive=True)
     suspects = [process for process in below if process.pid not in known | ours]
