@@ -63,6 +63,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     # It would describe the database on every look at /readyz.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It would write down queries, in which some put their key; app.access tells the rest.
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

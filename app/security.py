@@ -153,7 +153,11 @@ def _caller_of(key: ApiKey) -> Caller:
 
 
 def _bearer(headers: Headers) -> str | None:
-    scheme, _, key = headers.get("authorization", "").partition(" ")
+    given = headers.getlist("authorization")
+    if len(given) > 1:
+        # A proxy may have looked at the other one.
+        raise Unauthorized("Send one Authorization header, not several.")
+    scheme, _, key = "".join(given).partition(" ")
     return key.strip() or None if scheme.lower() == "bearer" else None
 
 
