@@ -35,6 +35,7 @@ from app.routes import (
 from app.security import SecurityMiddleware
 from app.services import Services
 from app.stopping import on_stop_signal
+from core.logs import set_up_logging
 from core.settings import Settings
 
 
@@ -57,9 +58,7 @@ class _Api(FastAPI):
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the app; settings come from the environment unless they are given."""
     settings = settings or Settings.from_environment()
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logging()
 
     # It would describe the database on every look at /readyz.
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -153,8 +153,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if isinstance(error.__cause__, OSError):
         # The framework calls whatever happens while it reads a body the client's fault.
         return await _on_file_error(request, error.__cause__)
-    text = _REASONS.get(error.status_code, error.detail)
-    message = text.format(method=request.method, path=request.url.path[:200])
+    message = error.detail
+    if error.status_code in _REASONS:
+        names = {"method": request.method, "path": request.url.path[:200]}
+        message = _REASONS[error.status_code].format(**names)
     response = envelope(error.status_code, message, code=_CODES.get(error.status_code))
     response.headers.update(error.headers or {})
     if error.status_code == 405:

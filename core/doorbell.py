@@ -6,6 +6,8 @@ Losing or doubling it is harmless, so ringing never blocks and never fails its c
 import logging
 import queue
 import threading
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -21,6 +23,12 @@ class Doorbell:
 
     def __init__(self, redis_url: str | None):
         self._app = _producer(redis_url) if redis_url else None
+        if redis_url and is_open(redis_url):
+            logger.warning(
+                "The broker at %s asks for no password: whoever reaches it can keep workers busy "
+                "looking for jobs. Put a password into REDIS_URL.",
+                urlsplit(redis_url).hostname,
+            )
         # One waiting ring is enough: whoever hears it takes all the work that there is.
         self._rings: queue.Queue[bool] = queue.Queue(maxsize=1)
         self._thread: threading.Thread | None = None
@@ -54,6 +62,17 @@ class Doorbell:
             self._app.send_task(TASK_NAME, expires=EXPIRES_SECONDS, retry=False, ignore_result=True)
         except OperationalError as error:
             logger.warning("broker away, workers will find the job by polling: %s", error)
+
+
+def is_open(redis_url: str) -> bool:
+    """Whether a broker is on another machine and asks for no password."""
+    parts = urlsplit(redis_url)
+    if parts.password or not parts.hostname or parts.hostname == "localhost":
+        return False
+    try:
+        return not ip_address(parts.hostname).is_loopback
+    except ValueError:
+        return True
 
 
 def _producer(redis_url: str) -> Celery:

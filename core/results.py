@@ -16,6 +16,7 @@ from core.storage import Storage
 
 PURPOSE = "fine-tune-results"
 FILENAME = "step_metrics.csv"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def store_results(storage: Storage, columns: Mapping[str, list[Any]]) -> NewFile | None:
@@ -31,8 +32,8 @@ def metrics_csv(columns: Mapping[str, list[Any]]) -> bytes:
     """Columns of equal length as CSV; what was not logged at a step is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer.writerow(map(_as_data, columns))
+    writer.writerows(map(_as_data, row) for row in zip(*columns.values(), strict=True))
     return text.getvalue().encode()
 
 
@@ -40,3 +41,11 @@ def add_results(session: Session, job: Job, results: NewFile, *, now: datetime) 
     """Name a stored table on its job, in the transaction that ends it."""
     file = add_file(session, results, now=now, project_id=job.project_id)
     session.execute(update(Job).where(Job.id == job.id).values(result_files=[file.id]))
+
+
+def _as_data(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula, nor for the end of a row."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.replace("\r", " ").replace("\n", " ")
+    return f"'{text}" if cell.startswith(FORMULA) else text

@@ -11,6 +11,7 @@ from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
 
 from core.doorbell import TASK_NAME
+from core.logs import set_up_logging
 from core.settings import Settings
 from worker.forkserver import child_environment, warm
 from worker.machine import Machine
@@ -32,6 +33,8 @@ app.conf.update(
     broker_connection_max_retries=None,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     accept_content=["json"],
+    # Whoever reaches the broker may ring, and neither stop workers nor look into them.
+    worker_enable_remote_control=False,
 )
 
 _runtime: list[Runtime] = []
@@ -47,7 +50,7 @@ def wake() -> None:
 
 @setup_logging.connect
 def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
-    logging.basicConfig(level=loglevel, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging(loglevel)
 
 
 @worker_init.connect

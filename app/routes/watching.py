@@ -1,7 +1,5 @@
 """Watching a job: events in pages or live, the log as text, the metrics as columns."""
 
-import csv
-import io
 from collections.abc import Hashable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -21,6 +19,7 @@ from core.events import LogPart, list_events, read_log, read_metrics, seq_before
 from core.ids import event_seq
 from core.jobs import get_job
 from core.models import Job
+from core.results import metrics_csv
 from core.series import thin
 from core.states import EventKind
 
@@ -96,7 +95,7 @@ def get_metrics(
     if max_points is not None:
         columns = thin(columns, max_points)
     if format == "csv" or (format is None and "text/csv" in request.headers.get("accept", "")):
-        return Response(_csv(columns), media_type="text/csv; charset=utf-8")
+        return Response(metrics_csv(columns), media_type="text/csv; charset=utf-8")
     return Response(orjson.dumps(columns), media_type="application/json")
 
 
@@ -149,11 +148,3 @@ def _lines(database: Database, job_id: str, after_seq: int, part: LogPart) -> It
             return
         after_seq = lines[-1][0]
         yield "".join(f"{text}\n" for _, text in lines).encode()
-
-
-def _csv(columns: dict[str, list[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()

@@ -3,13 +3,18 @@
 import hashlib
 import io
 import json
+import pickle
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
 import pytest
+from kombu import Connection
+from kombu.pidbox import Mailbox
 from openai import OpenAI
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -244,6 +249,56 @@ def test_a_pause_survives_the_end_of_everything(
 
     assert client.fine_tuning.jobs.retrieve(paused).status == "succeeded"
     assert losses(service, paused) == losses(service, calm)
+
+
+class Bomb:
+    """What writes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def _messages(canary: Path) -> Iterator[tuple[bytes, str, dict[str, Any]]]:
+    """Body, type and task of what somebody at the broker may send to workers."""
+    run, text = {"task": "tuneyard.wake"}, "application/json"
+    yield pickle.dumps([[Bomb(canary)], {}, {}]), "application/x-python-serialize", run
+    yield json.dumps([[str(canary)], {"path": str(canary)}, {}]).encode(), text, run
+    yield json.dumps([[f"touch {canary}"], {}, {}]).encode(), text, {"task": "os.system"}
+    links = {"callbacks": [{"task": "os.system", "args": [f"touch {canary}"]}], "chain": None}
+    yield json.dumps([[], {}, links]).encode(), text, run
+    yield b"\xff{", text, run
+
+
+def test_messages_by_hand_do_no_more_than_ring(
+    service: Service, client: OpenAI, file_id: str, tmp_path: Path
+) -> None:
+    """Nothing of a message is run or unpickled, nobody can stop workers, and they go on."""
+    canary = tmp_path / "canary"
+    with Connection(service.environment["REDIS_URL"]) as connection:
+        producer = connection.Producer(routing_key="celery")
+        for number, (body, kind, headers) in enumerate(_messages(canary)):
+            about = {"id": str(number), "root_id": str(number), "lang": "py", **headers}
+            producer.publish(
+                body,
+                content_type=kind,
+                content_encoding="utf-8" if kind.endswith("json") else "binary",
+                headers=about,
+                correlation_id=str(number),
+            )
+        Mailbox("celery", type="fanout")(connection).abcast("shutdown")
+
+    pause, until = Event(), time.monotonic() + 180
+    refusals = ("ContentDisallowed", "keyword argument 'path'", "task of type 'os.system'")
+    while not all(refusal in service.log("worker") for refusal in refusals):
+        assert time.monotonic() < until, service.log("worker")
+        pause.wait(0.1)
+    job_id = create(client, file_id, max_steps=1)
+
+    assert [*stream(service, job_id)][-1]["data"]["status"] == "succeeded"
+    assert not canary.exists()
 
 
 def test_jobs_are_found_without_a_broker(service: Service, client: OpenAI, file_id: str) -> None:
