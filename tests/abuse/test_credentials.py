@@ -6,6 +6,7 @@ texts are compared letter by letter. That is a matter of structure, and tested a
 
 import ast
 import logging
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,25 @@ def test_a_wrong_key_is_answered_the_same_everywhere(site: Site, key: str, path:
 
     assert {answer.status_code for answer in answers} == {401}
     assert len({answer.content for answer in answers}) == 1
+
+
+PUBLIC = {
+    "/", "/favicon.ico", "/healthz", "/readyz", "/new", "/files", "/workers", "/keys", "/sign-in",
+    "/jobs/{job_id}", "/static/{path:path}", "/docs/guide", "/docs/guide/{path:path}", "/session",
+}  # fmt: skip
+"""What holds nothing of anybody."""
+
+
+def test_every_other_route_wants_a_key(site: Site, key: str) -> None:
+    """Of all that the server answers, also what `openapi.json` does not tell of."""
+    app: Any = site.client.app
+    opened = set()
+    for route in app.state.routes:
+        path = re.sub(r"\{[^}]*\}", "x", route.path)
+        for method in sorted(route.methods or ()):
+            answer = site.client.request(method, path, headers={"accept": "text/event-stream"})
+            if answer.status_code != 401:
+                opened.add(route.path)
+
+    assert opened == PUBLIC
+    assert len(app.state.routes) > 50

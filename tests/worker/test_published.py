@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from core.checkpoints import entries, get_checkpoint
+from core.db import DEFAULT_PROJECT, database_now
+from core.models import Base, File
+from core.results import PURPOSE
 from core.settings import Settings
+from core.webhooks import EVENT_TYPES, create_endpoint
 from tests.worker.conftest import Bench
 
 pytestmark = pytest.mark.training
 
 TOKEN = "hf_canary-0123456789"
 KEY = "key-canary-0123456789"
+SECRET = "s3-canary-0123456789"
 CARD = {"README.md", "loss.svg"}
 TOKENIZER = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
 WHOLE = {"config.json", "generation_config.json", "model.safetensors"} | TOKENIZER | CARD
@@ -39,10 +45,44 @@ def _published(bench: Bench, **body: Any) -> dict[str, bytes]:
 
 def _canaries(settings: Settings) -> dict[str, str]:
     """Everything that only this machine and its operator know."""
-    found = {"token": TOKEN, "key": KEY, "home": str(settings.home), "user": str(Path.home())}
+    found = {
+        "token": TOKEN,
+        "key": KEY,
+        "secret": SECRET,
+        "home": str(settings.home),
+        "user": str(Path.home()),
+    }
     found |= {"scratch": str(settings.scratch_folder), "models": str(settings.model_roots[0])}
     found |= {"package": str(Path(__file__).parents[2]), "host": socket.gethostname()}
     return {name: value for name, value in found.items() if len(value) > 4}
+
+
+def _listen(bench: Bench) -> None:
+    """Have webhooks written, which nobody sends."""
+    with bench.database.write() as session:
+        create_endpoint(
+            session,
+            name="a",
+            url="https://receiver.invalid/",
+            event_types=EVENT_TYPES,
+            now=database_now(session),
+            project_id=DEFAULT_PROJECT,
+        )
+
+
+def _told(bench: Bench) -> dict[str, str]:
+    """What callers are told: rows of the database by table, and the files of results."""
+    told = {}
+    with bench.database.read() as session:
+        for table in Base.metadata.sorted_tables:
+            rows = session.execute(select(table)).all()
+            # A worker tells its operator where it is.
+            if rows and table.name != "workers":
+                told[table.name] = repr(rows)
+        results = select(File.storage_key).where(File.purpose == PURPOSE)
+        for key in session.scalars(results):
+            told[key] = b"".join(bench.storage.read(key)).decode()
+    return told
 
 
 def _is_pickle(content: bytes) -> bool:
@@ -58,8 +98,9 @@ def _is_pickle(content: bytes) -> bool:
 def test_what_is_published_is_complete_and_clean(
     bench: Bench, peft: dict[str, Any] | None, names: set[str]
 ) -> None:
-    secrets = {"hf_token": TOKEN, "api_key": KEY}
+    secrets = {"hf_token": TOKEN, "api_key": KEY, "s3_secret_key": SECRET}
     bench.settings = bench.settings.model_copy(update=secrets)
+    _listen(bench)
 
     files = _published(bench, peft=peft)
 
@@ -70,6 +111,11 @@ def test_what_is_published_is_complete_and_clean(
             name for name, value in _canaries(bench.settings).items() if value.encode() in content
         ]
         assert told == [], path
+    told = _told(bench)
+    assert {"events", "jobs", "webhook_deliveries"} <= told.keys()
+    for what, text in told.items():
+        names_told = [name for name, value in _canaries(bench.settings).items() if value in text]
+        assert names_told == [], what
     if peft is not None:
         config = json.loads(files["adapter_config.json"])
         assert config["base_model_name_or_path"] == "local/tiny-opt"
