@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import event
 
 from app import security
+from app.routes.page import DOCUMENT_PATHS
 from core import keys
 from core.db import Database, database_now
 from core.keys import Scope, create_key, find_key
@@ -148,8 +149,8 @@ def test_a_wrong_key_is_answered_the_same_everywhere(site: Site, key: str, path:
 
 
 PUBLIC = {
-    "/", "/favicon.ico", "/healthz", "/readyz", "/new", "/files", "/workers", "/keys", "/sign-in",
-    "/jobs/{job_id}", "/static/{path:path}", "/docs/guide", "/docs/guide/{path:path}", "/session",
+    *DOCUMENT_PATHS, "/healthz", "/readyz", "/jobs/{job_id}", "/static/{version}/{name:path}",
+    "/docs/guide", "/docs/guide/{name:path}", "/session",
 }  # fmt: skip
 """What holds nothing of anybody."""
 
