@@ -13,8 +13,9 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,19 +49,16 @@ class Forker:
         woken.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
-        self._selector.register(self._control, selectors.EVENT_READ)
-        self._selector.register(woken, selectors.EVENT_READ)
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._control:
-                    if not self._fork():
-                        return self._kill_all()
-                elif key.fileobj is woken:
-                    woken.recv(CHUNK_BYTES)
-                    self._reap()
-                elif self._leashes.get(key.data) is key.fileobj:
-                    _kill(key.data)
-                    self._selector.unregister(key.fileobj)
+        self._listen(self._control, self._fork)
+        self._listen(woken, partial(self._reap, woken))
+        while all(key.data() for key, _ in self._selector.select()):
+            pass
+        for pid in self._leashes:
+            _kill(pid)
+
+    def _listen(self, source: socket.socket, then: Callable[[], bool]) -> None:
+        """Have something done when there is something to read; False from it ends all."""
+        self._selector.register(source, selectors.EVENT_READ, then)
 
     def _fork(self) -> bool:
         """Begin what is asked for; False when nobody will ask any more."""
@@ -73,14 +71,23 @@ class Forker:
             _work(pipe)
         os.close(pipe)
         self._leashes[pid] = socket.socket(fileno=leash)
-        self._selector.register(self._leashes[pid], selectors.EVENT_READ, pid)
+        self._listen(self._leashes[pid], partial(self._abandon, pid, self._leashes[pid]))
         return True
 
-    def _reap(self) -> None:
+    def _abandon(self, pid: int, leash: socket.socket) -> bool:
+        """Nobody waits for this child any more."""
+        if self._leashes.get(pid) is leash:
+            _kill(pid)
+            self._selector.unregister(leash)
+        return True
+
+    def _reap(self, woken: socket.socket) -> bool:
+        """Tell how children ended."""
+        woken.recv(CHUNK_BYTES)
         while self._leashes:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
-                return
+                break
             # What the child started itself ends with it.
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
@@ -89,10 +96,7 @@ class Forker:
                     self._selector.unregister(leash)
                 with suppress(OSError):
                     leash.send(b"%d" % os.waitstatus_to_exitcode(status))
-
-    def _kill_all(self) -> None:
-        for pid in self._leashes:
-            _kill(pid)
+        return True
 
 
 def _kill(pid: int) -> None:
