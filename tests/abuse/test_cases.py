@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from core import isolated
 from core.jobs import list_jobs
 from tests.api.conftest import JOBS, NO_JOB, Site, problem_of
 
@@ -208,6 +209,18 @@ def test_a_plan_tries_its_chat_template_within_walls_too(site: Site) -> None:
     error = problem_of(site.client.post("/v1/fine_tuning/plan", json=body), 400)
 
     assert (error["code"], error["param"]) == ("invalid_template", "chat_template")
+
+
+def test_a_plan_without_a_template_starts_no_process(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is what plans take milliseconds for."""
+    body = {"model": "local/tiny", "training_file": site.upload()}
+    started: list[str] = []
+    monkeypatch.setattr(isolated.Isolated, "__init__", lambda *_, **__: started.append("one"))
+
+    assert site.client.post("/v1/fine_tuning/plan", json=body).status_code == 200
+    assert started == []
 
 
 @pytest.mark.parametrize("source", ROW_TEMPLATES)
