@@ -168,7 +168,6 @@ def test_what_the_hub_does_not_have(
     assert job.error["code"] == code
 
 
-@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 def test_a_model_that_needs_its_own_code_is_refused_before_its_weights_are_fetched(
     bench: Bench, hub: tuple[FakeHub, str]
 ) -> None:
