@@ -17,6 +17,12 @@ JobName = Annotated[
         autocompletion=complete_jobs,
     ),
 ]
+JobNames = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="JOB", autocompletion=complete_jobs, help="Ids, prefixes, suffixes, or @last."
+    ),
+]
 FileName = Annotated[
     str,
     typer.Argument(

@@ -10,7 +10,7 @@ import typer
 
 from cli.client import JOBS, TERMINAL, Client
 from cli.errors import Exit, UserError
-from cli.options import AsJson, JobName, OnlyIds
+from cli.options import AsJson, JobName, JobNames, OnlyIds
 from cli.output import is_terminal, put, put_rows, say, table, width
 from cli.shown import JOBS_HEAD, compared, job_cells, job_page, job_row, results_of
 from cli.words import in_words
@@ -33,7 +33,7 @@ def list_jobs(
 
     Examples:
     tuneyard jobs list --status running --status queued
-    tuneyard jobs list -q --status running | xargs -n 1 tuneyard jobs wait
+    tuneyard jobs list -q --status running | xargs tuneyard jobs wait
     """
     client = Client()
     found = client.pages(JOBS, limit=limit, **({"status": status} if status else {}))
@@ -74,9 +74,7 @@ def show(job: JobName, as_json: AsJson = False) -> None:
     put(found, False, job_page(found, checkpoints, metrics, width=width()))
 
 
-def compare(
-    names: Annotated[list[str], typer.Argument(metavar="JOB JOB...")], as_json: AsJson = False
-) -> None:
+def compare(names: JobNames, as_json: AsJson = False) -> None:
     """Show in what settings jobs differ, and how they have come out.
 
     Examples:
@@ -128,24 +126,24 @@ def resume(job: JobName, as_json: AsJson = False) -> None:
 
 
 def wait(
-    job: JobName,
+    names: JobNames,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds; then it exits 8.")] = None,
 ) -> None:
     """Wait for a job's end without a word; the exit code is its result.
 
+    Of several jobs it is the result of the first one named that has not succeeded.
+
     Examples:
     tuneyard jobs wait @last --timeout 3600 && tuneyard pull @last
+    tuneyard jobs list -q --status running | xargs tuneyard jobs wait
     """
     client = Client()
     ends = time.monotonic() + timeout if timeout is not None else None
-    found = client.job(job)
-    # A name may be another job's by the next time; an id is not.
-    while found["status"] not in TERMINAL:
-        if ends is not None and time.monotonic() >= ends:
-            raise UserError(f"{found['id']} is still {found['status']}.", code=Exit.TIMED_OUT)
-        time.sleep(WAIT_SECONDS)
-        found = client.job(found["id"])
-    exit_like(found)
+    # A name may be another job's by the time that the first one has ended; an id is not.
+    jobs = [client.job(name) for name in names]
+    ended = [_ended(client, job, ends) for job in jobs]
+    for job in ended:
+        exit_like(job)
 
 
 def show_metrics(job: JobName) -> None:
@@ -191,6 +189,15 @@ def exit_like(job: dict[str, Any]) -> None:
         message = (job["error"] or {}).get("message", f"The job was {job['status']}.")
         hint = f"tuneyard show {job['id']}" if job["error"] else ""
         raise UserError(message, hint, code=codes[job["status"]])
+
+
+def _ended(client: Client, job: dict[str, Any], ends: float | None) -> dict[str, Any]:
+    while job["status"] not in TERMINAL:
+        if ends is not None and time.monotonic() >= ends:
+            raise UserError(f"{job['id']} is still {job['status']}.", code=Exit.TIMED_OUT)
+        time.sleep(WAIT_SECONDS)
+        job = client.job(job["id"])
+    return job
 
 
 def _act(name: str, action: str, as_json: bool, **query: Any) -> None:

@@ -344,7 +344,7 @@ def test_a_download_is_verified_again(service: Up, trained: str, tmp_path: Path)
 
 
 def test_waiting_has_an_end(service: Up, trained: str) -> None:
-    assert tuneyard(service, "jobs", "wait", trained).returncode == 0
+    assert tuneyard(service, "jobs", "wait", trained, trained).returncode == 0
     slow = tuneyard(service, *SUBMIT, *sets(max_steps=5000)).stdout.strip()
 
     waited = tuneyard(service, "jobs", "wait", slow, "--timeout", "0")
