@@ -58,10 +58,12 @@ def job_page(
     checkpoints: Sequence[dict[str, Any]],
     metrics: dict[str, list[Any]],
     *,
+    server: str,
     width: int,
 ) -> str:
     """All that matters of a job, the most urgent first."""
-    parts = [_title(job), *diagnosis(job, called(job)), *_waiting(job), *_facts(job, metrics)]
+    parts = [_title(job), *diagnosis(job, called(job)), *_read(job, server), *_waiting(job)]
+    parts += _facts(job, metrics)
     parts += ["", *_beside(job)] if job["plan"] or job["measured"] else []
     if checkpoints:
         parts += ["", *_checkpoints(job, checkpoints)]
@@ -113,6 +115,11 @@ def _title(job: dict[str, Any]) -> str:
     names = [job["user_provided_suffix"], job["id"]]
     code = (job["error"] or {}).get("code")
     return "  ".join(plain(part) for part in [status_of(job), *names, code] if part)
+
+
+def _read(job: dict[str, Any], server: str) -> Iterator[str]:
+    if job["error"]:
+        yield f"  Read      {server}/docs/guide/errors#{job['error']['code']}"
 
 
 def _waiting(job: dict[str, Any]) -> Iterator[str]:

@@ -71,7 +71,8 @@ def show(job: JobName, as_json: AsJson = False) -> None:
     path = f"{JOBS}/{found['id']}"
     checkpoints = client.get(f"{path}/checkpoints", limit=SHOWN_CHECKPOINTS)["data"]
     metrics = client.get(f"{path}/metrics")
-    put(found, False, job_page(found, checkpoints, metrics, width=width()))
+    page = job_page(found, checkpoints, metrics, server=client.url, width=width())
+    put(found, False, page)
 
 
 def compare(names: JobNames, as_json: AsJson = False) -> None:

@@ -275,6 +275,7 @@ def test_a_failed_job_says_why_and_exits_with_10(service: Up) -> None:
     job = shown(service, done.stdout.strip())
     page = tuneyard(service, "show", job["id"]).stdout
     assert f"  Try       {job['error']['suggestion']}" in page
+    assert f"/docs/guide/errors#{job['error']['code']}" in page
     assert done.returncode == Exit.JOB_FAILED, done.stderr
     assert job["error"]["message"] in done.stderr
     assert "Traceback" not in done.stderr
