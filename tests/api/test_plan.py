@@ -1,6 +1,7 @@
 """Plans over HTTP: what a job would take, and what "auto" becomes."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from core.jobs import get_job
 from core.models import PlanOutcome, Worker
 from core.queue import succeed_attempt
 from tests.api.conftest import JOBS, Site, jsonl, problem_of
-from tests.unit.test_model_facts import LLAMA
+from tests.unit.test_model_facts import LLAMA, write_model
 
 PLAN = "/v1/fine_tuning/plan"
 GIB = 1024**3
@@ -144,13 +145,21 @@ def test_a_model_that_cannot_be_read_is_named(
 
 WHOLE = {
     "config.json": json.dumps(LLAMA),
-    "model.safetensors": "",
     "tokenizer.json": "{}",
     "tokenizer_config.json": "{}",
 }
 CHAT = jsonl(
     {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 )
+
+
+def write_whole(folder: Path, files: Mapping[str, str | None]) -> None:
+    """A model folder with weights, as far as their header tells, and these small files."""
+    folder.mkdir()
+    write_model(folder, LLAMA, model__embed_tokens__weight=[2048, 64])
+    for name, content in files.items():
+        if content is not None:
+            (folder / name).write_text(content)
 
 
 @pytest.mark.parametrize(
@@ -164,10 +173,7 @@ CHAT = jsonl(
 def test_what_a_model_folder_lacks_is_told_before_a_worker_is_taken(
     site: Site, models: Path, files: dict[str, str | None], param: str, reason: str
 ) -> None:
-    (models / "bad").mkdir()
-    for name, content in (WHOLE | files).items():
-        if content is not None:
-            (models / "bad" / name).write_text(content)
+    write_whole(models / "bad", WHOLE | files)
     body = {"model": "local/bad", "training_file": site.upload(CHAT)}
 
     for path in (PLAN, JOBS):
@@ -189,9 +195,7 @@ def test_what_a_model_folder_lacks_is_told_before_a_worker_is_taken(
 def test_a_model_without_a_chat_template_trains_on_what_needs_none(
     site: Site, models: Path, body: dict[str, Any]
 ) -> None:
-    (models / "plain").mkdir()
-    for name, content in WHOLE.items():
-        (models / "plain" / name).write_text(content)
+    write_whole(models / "plain", WHOLE)
     file_id = site.upload(body.get("training_file", CHAT))
 
     answer = site.post_job(**body | {"model": "local/plain", "training_file": file_id})
