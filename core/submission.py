@@ -99,15 +99,11 @@ def _samples(session: Session, spec: JobSpec) -> list[dict[str, Any]]:
 
 
 def fetch_facts(spec: JobSpec, reader: FactsReader) -> None:
-    """Ask the Hub about the model of a request that leaves something to the plan.
+    """Ask the Hub about the model of a request, so that it can be planned for.
 
-    A Hub that is away is no reason to refuse a job: its plan then says what it could not read.
-    A model that nothing can load is one.
+    A Hub that is away is no reason to refuse a job: it has no plan then. A model that nothing can
+    load is one.
     """
-    openai = spec.openai_hyperparameters
-    given = (*spec.training.values(), openai.n_epochs, openai.batch_size)
-    if "auto" not in given and spec.effective_batch_size is None:
-        return
     try:
         reader.prefetch(spec.model)
     except InvalidModel:

@@ -28,7 +28,9 @@ from core.model_facts import (
 )
 from core.permissions import get_usable_job
 
-READ_SECONDS = 20.0
+READ_SECONDS = 10.0
+AWAY_SECONDS = 10.0
+"""A Hub that did not answer is not asked again for so long: each job would wait for it."""
 KEPT_SECONDS = 3600.0
 MAX_DEPTH = 8
 HALF_TYPES = ("bfloat16", "float16")
@@ -43,12 +45,22 @@ class FactsReader:
         self._lock = threading.Lock()
         self._folders: dict[Path, tuple[int, ModelFacts]] = {}
         self._hub: dict[str, tuple[float, ModelFacts]] = {}
+        self._away_until = 0.0
 
     def prefetch(self, name: str) -> None:
         """Fetch the facts of a Hub model; other models need no network."""
         if parse_model(name).kind != "hub" or self._cached(name) is not None:
             return
-        facts = self._from_hub(name)
+        if time.monotonic() < self._away_until:
+            raise Unavailable(
+                f"The Hub does not answer for {name}; it is asked again in some seconds.",
+                param="model",
+            )
+        try:
+            facts = self._from_hub(name)
+        except Unavailable:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            raise
         with self._lock:
             self._hub[name] = (time.monotonic(), facts)
 

@@ -25,7 +25,7 @@ from core.queue import Lease, claim_job, record, stop_attempt, succeed_attempt
 from core.settings import Settings
 from core.states import EventKind, Outcome
 from core.storage import Storage, open_storage
-from tests.factories import LEASE_SECONDS
+from tests.factories import LEASE_SECONDS, NOWHERE
 
 JOBS = "/v1/fine_tuning/jobs"
 LOCAL = "http://127.0.0.1"
@@ -171,7 +171,12 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def api_settings(tmp_path: Path, migrated_url: str, models: Path) -> Settings:
     """Settings of an API at home in the test's own folder."""
-    return Settings(TUNEYARD_HOME=tmp_path, DATABASE_URL=migrated_url, MODEL_ROOTS=(models,))
+    return Settings(
+        TUNEYARD_HOME=tmp_path,
+        DATABASE_URL=migrated_url,
+        MODEL_ROOTS=(models,),
+        HF_ENDPOINT=NOWHERE,
+    )
 
 
 def changed(settings: Settings, **fields: Any) -> Settings:

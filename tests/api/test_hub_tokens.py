@@ -13,7 +13,7 @@ from httpx import Response
 from core.db import Database
 from core.settings import Settings
 from examples.tiny_model import make_tiny_model
-from tests.api.conftest import Site, changed, jsonl, problem_of, serving
+from tests.api.conftest import JOBS, Site, changed, jsonl, problem_of, serving
 from tests.api.test_tokens import CHAT, TOKENS
 from tests.factories import NOWHERE
 from tests.servers.hub import FakeHub, running_hub
@@ -145,6 +145,16 @@ def test_a_tokenizer_that_cannot_be_used(
     assert words in error["message"]
 
 
+def test_every_job_on_a_hub_model_has_a_plan(hub_site: HubSite) -> None:
+    training = {"max_steps": 2, "per_device_train_batch_size": 4}
+
+    job = hub_site.ask(NAME, path=JOBS, training=training).json()
+    too_long = hub_site.ask(NAME, path=JOBS, training={"max_length": 4096})
+
+    assert job["plan"]["peak_memory_bytes"] > 0
+    assert problem_of(too_long, 400)["param"] == "training.max_length"
+
+
 def test_a_hub_that_is_away(api_settings: Settings, database: Database) -> None:
     with serving(changed(api_settings, hf_endpoint=NOWHERE), database) as site:
         body = {"model": NAME, "training_file": site.upload()}
@@ -154,3 +164,5 @@ def test_a_hub_that_is_away(api_settings: Settings, database: Database) -> None:
 
             assert error["param"] == "model"
             assert NAME in error["message"]
+        job = site.client.post(JOBS, json=body).json()
+        assert (job["status"], job["plan"]) == ("queued", None)
