@@ -14,22 +14,20 @@ a faster trainer that trains something else would be no gain. Precisions: `fp32`
 in bf16; `autocast`, weights in fp32 and the trainer's `bf16=True`.
 """
 
-import json
 import statistics
 import sys
 import tempfile
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.material import order_for, small_model, write_long_text
-from benchmarks.peers import BARE_SCRIPT, Moment, peer_environment, timed_lines
+from benchmarks.peers import BARE_SCRIPT, peer_environment
 from benchmarks.report import Report, parser_of
-from tests.training.running import publish, run_child
-from worker.forkserver import ChildHandle, child_environment, warm
+from benchmarks.sides import Trained, train_in_child, train_in_script
+from worker.forkserver import child_environment, warm
 from worker.machine import usable_cpus
 
 BATCH, LENGTH, SKIPPED_STEPS = 4, 64, 2
@@ -45,10 +43,6 @@ COLUMNS += ("peak MB", "bare peak MB", "loss difference")
 GOALS = {"fp32": 1.1, "bf16": 1.25}
 
 
-Step = tuple[Moment, float]
-"""When a step was logged, and its loss."""
-
-
 @dataclass
 class Runs:
     """What one side did, over all rounds."""
@@ -61,13 +55,12 @@ class Runs:
     """By step; every round has the same."""
     peak_bytes: int = 0
 
-    def add(self, steps: list[Step], peak_bytes: int) -> None:
+    def add(self, trained: Trained) -> None:
         """Add a round."""
-        counted = [moment for moment, _ in steps][SKIPPED_STEPS - 1 :]
-        self.seconds += [after.at - before.at for before, after in pairwise(counted)]
-        self.cpu_seconds += [after.cpu - before.cpu for before, after in pairwise(counted)]
-        self.losses = [loss for _, loss in steps]
-        self.peak_bytes = max(self.peak_bytes, peak_bytes)
+        self.seconds += trained.seconds(skipped=SKIPPED_STEPS)
+        self.cpu_seconds += trained.cpu_seconds(skipped=SKIPPED_STEPS)
+        self.losses = trained.losses
+        self.peak_bytes = max(self.peak_bytes, trained.peak_bytes)
 
     @property
     def tokens_per_second(self) -> float:
@@ -144,44 +137,24 @@ class Case:
 
 def run_in_child(case: Case, runs: Runs) -> None:
     """Train in a child of the forkserver, as a worker does."""
-    steps: list[Step] = []
-
-    def note(child: ChildHandle, message: dict[str, Any]) -> None:
-        if message["type"] == "metrics":
-            steps.append((Moment.of(child.pid), message["data"]["train_loss"]))
-        publish(child, message)
-
     order = order_for(
         case.model, case.data, case.scratch, training=case.training, peft=PEFT, dtype=case.dtype
     )
-    run = run_child(order, react=note)
-    if run.last["type"] != "finished":
-        raise SystemExit(f"The child failed: {run.last}\n{run.log.decode()}")
-    runs.add(steps, run.last["peak_memory_bytes"])
+    runs.add(train_in_child(order))
 
 
 def run_bare(case: Case, runs: Runs) -> None:
     """Train in a bare script, in a process of its own."""
-    text = json.dumps(
-        {
-            "model": str(case.model),
-            "train": str(case.data),
-            "output": str(case.scratch / "bare"),
-            "training": case.training,
-            "peft": PEFT,
-            "dtype": case.dtype,
-        }
-    )
+    given = {
+        "model": str(case.model),
+        "train": str(case.data),
+        "output": str(case.scratch / "bare"),
+        "training": case.training,
+        "peft": PEFT,
+        "dtype": case.dtype,
+    }
     environment = peer_environment(case.scratch / "huggingface")
-    steps: list[Step] = []
-    peak_bytes = 0
-    for moment, line in timed_lines(BARE_SCRIPT, environment=environment, text=text):
-        kind, _, value = line.partition(" ")
-        if kind == "STEP":
-            steps.append((moment, json.loads(value)["loss"]))
-        elif kind == "PEAK":
-            peak_bytes = int(value)
-    runs.add(steps, peak_bytes)
+    runs.add(train_in_script(BARE_SCRIPT, given, environment=environment))
 
 
 def add_row(result: Report, precision: str, child: Runs, bare: Runs) -> None:
