@@ -1,4 +1,4 @@
-"""The loss of a language model from its logits, with one table beside them in place of three."""
+"""The loss of a language model from its logits, with two tables of their size in place of three."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
