@@ -20,6 +20,7 @@ LLaMA-Factory goes into an environment of its own below ~/.cache/tuneyard-benchm
 --steps make it shorter.
 """
 
+import json
 import os
 import statistics
 import subprocess
@@ -168,7 +169,7 @@ def train_child(case: Case, scratch: Path) -> Trained:
 def train_peer(case: Case, folder: Path, python: Path) -> Trained:
     """Train there."""
     given = {
-        "model": str(case.model),
+        "model": str(_in_type(case.model, case.dtype, folder)),
         "train": str(case.data),
         "output": str(folder / "peer"),
         "training": case.training,
@@ -178,6 +179,18 @@ def train_peer(case: Case, folder: Path, python: Path) -> Trained:
     environment = peer_environment(folder / "huggingface") | {"DISABLE_VERSION_CHECK": "1"}
     environment.pop("PYTHONPATH", None)
     return train_in_script([os.fspath(python), str(SCRIPT)], given, environment=environment)
+
+
+def _in_type(model: Path, dtype: str, folder: Path) -> Path:
+    """The same model, whose configuration names this type: the peer goes by nothing else."""
+    copy = folder / "model"
+    copy.mkdir()
+    for file in model.iterdir():
+        if file.name != "config.json":
+            (copy / file.name).symlink_to(file)
+    config = json.loads((model / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"dtype": dtype}))
+    return copy
 
 
 def _all(runs: list[Trained], name: str) -> list[float]:
