@@ -176,7 +176,14 @@ def feed(site: Site, lease: Lease) -> None:
 
 
 def _point(step: int) -> NewEvent:
-    data: dict[str, Any] = {"step": step, "total_steps": POINTS, "train_loss": 2 + 9 / step}
+    data: dict[str, Any] = {
+        "step": step,
+        "total_steps": POINTS,
+        "train_loss": 2 + 9 / step,
+        "num_tokens": 512.0 * step,
+        "memory_bytes": 2**30 + (step % 7) * 2**20,
+        "logged_at": 1_700_000_000 + step / 10,
+    }
     return NewEvent(kind=EventKind.METRICS, message=f"Step {step}", data=data)
 
 

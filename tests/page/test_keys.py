@@ -10,6 +10,7 @@ from core.db import database_now
 from core.keys import Scope, create_key, create_project
 from core.settings import Settings
 from tests.api.conftest import Site, listening
+from tests.page.browser import violations
 from tests.page.conftest import OpenPage
 
 KEPT = "JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie + location.href"
@@ -49,6 +50,16 @@ def test_a_wrong_key_is_refused_and_a_right_one_is_not_kept_in_reach(
     assert page.evaluate(KEPT) == f"{{}}{guarded_url}/"
     page.reload()
     expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_sign_in_breaks_no_rule_of_accessibility(
+    scheme: str, guarded_url: str, open_page: OpenPage
+) -> None:
+    page = open_page(guarded_url, color_scheme=scheme, bypass_csp=True)
+    expect(page.get_by_label("API key")).to_be_visible()
+
+    assert violations(page) == []
 
 
 def test_a_job_of_another_project_is_not_there(

@@ -205,7 +205,9 @@ def test_the_list_is_walked_by_keys_and_searched_on_the_server(
 
 def test_the_palette_finds_jobs_and_pages(url: str, lease: Lease, open_page: OpenPage) -> None:
     page = open_page(url, "/files")
+    expect(page.get_by_role("heading", name="Files")).to_be_visible()
     page.keyboard.press("Control+k")
+    expect(page.get_by_role("combobox")).to_be_focused()
     page.keyboard.type("views")
     expect(page.get_by_role("option")).to_contain_text(["views"])
     page.keyboard.press("Enter")
@@ -283,4 +285,9 @@ def test_workers_tell_their_room_and_whether_they_are_late(
     expect(first).to_contain_text("views")
     expect(first).to_contain_text("2.0\u2009GiB free of 8.0\u2009GiB")
     expect(first).to_contain_text("not the same everywhere")
-    expect(card(page, "worker-2")).to_contain_text("idle")
+    second = card(page, "worker-2")
+    expect(second).to_contain_text("idle")
+    second.get_by_role("button", name="Drain").click()
+    expect(second).to_contain_text("Takes no more jobs")
+    second.get_by_role("button", name="Let it claim again").click()
+    expect(second).to_contain_text("idle")

@@ -16,7 +16,7 @@ export const AXES = {
 /** Of all charts of all jobs, as their reader likes it. */
 export const axis = signal(localStorage.getItem("axis") in AXES ? localStorage.getItem("axis") : "step");
 
-export function setAxis(name) {
+function setAxis(name) {
   axis.value = name;
   localStorage.setItem("axis", name);
 }

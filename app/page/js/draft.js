@@ -10,7 +10,7 @@ const FORMED = ["model", "training_file", "validation_file", "suffix", "training
 const GIB = 1024 ** 3;
 
 /** What was typed, as the type that the API's schema names. */
-export function valueOf(text, field) {
+function valueOf(text, field) {
   const types = [field.type].flat();
   if (text === "true" || text === "false") return text === "true";
   if (text === "null" && types.includes("null")) return null;
@@ -27,7 +27,7 @@ export function valueOf(text, field) {
   return text;
 }
 
-export const asText = (values) =>
+const asText = (values) =>
   Object.fromEntries(Object.entries(values ?? {}).map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]));
 
 function filled(texts, fields) {

@@ -1,27 +1,26 @@
 // One request in several tools: Python, curl, the command.
+import { json, shell } from "./format.js";
 
 const DEFAULT_R = 8;
 /** What `tuneyard submit` has options for; the rest of a request goes as JSON. */
 const SUBMITTED = ["model", "training_file", "training", "peft"];
 
-const shell = (text) => (/^[\w./:=@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
-
 /** A JSON value as Python writes it. */
-export function python(value, indent = "") {
+function python(value, indent = "") {
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
-  if (typeof value !== "object") return JSON.stringify(value);
+  if (typeof value !== "object") return json(value);
   const inner = `${indent}    `;
   const isList = Array.isArray(value);
-  const parts = isList ? value.map((one) => python(one, inner)) : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${python(one, inner)}`);
+  const parts = isList ? value.map((one) => python(one, inner)) : Object.entries(value).map(([name, one]) => `${json(name)}: ${python(one, inner)}`);
   const [open, close] = isList ? "[]" : "{}";
   return parts.length ? `${open}\n${parts.map((part) => `${inner}${part},\n`).join("")}${indent}${close}` : open + close;
 }
 
 function commandOf(body, filename) {
   const isPlain = Object.keys(body).every((name) => SUBMITTED.includes(name)) && Object.keys(body.peft ?? {}).every((name) => name === "r");
-  if (!isPlain || !body.training_file) return `tuneyard api POST /v1/fine_tuning/jobs -d ${shell(JSON.stringify(body, null, 2))}`;
-  const set = Object.entries(body.training ?? {}).map(([name, value]) => ` \\\n  --set ${shell(`${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`);
+  if (!isPlain || !body.training_file) return `tuneyard api POST /v1/fine_tuning/jobs -d ${shell(json(body, 2))}`;
+  const set = Object.entries(body.training ?? {}).map(([name, value]) => ` \\\n  --set ${shell(`${name}=${typeof value === "string" ? value : json(value)}`)}`);
   const lora = body.peft ? ` --lora-r ${body.peft.r ?? DEFAULT_R}` : "";
   return `tuneyard submit ${shell(body.model ?? "")} --file ${shell(filename ?? "train.jsonl")}${lora}${set.join("")} --watch`;
 }
@@ -33,9 +32,9 @@ export function elsewhere(body, filename) {
   const more = Object.keys(extra).length ? `    extra_body=${python(extra, "    ")},\n` : "";
   return {
     Python: `from openai import OpenAI\n\nclient = OpenAI(base_url="${origin}/v1")\njob = client.fine_tuning.jobs.create(\n${named.map(([name, value]) => `    ${name}=${python(value, "    ")},\n`).join("")}${more})`,
-    curl: `curl ${origin}/v1/fine_tuning/jobs \\\n  -H "Authorization: Bearer $TUNEYARD_API_KEY" \\\n  -H "Content-Type: application/json" \\\n  -d ${shell(JSON.stringify(body, null, 2))}`,
+    curl: `curl ${origin}/v1/fine_tuning/jobs \\\n  -H "Authorization: Bearer $TUNEYARD_API_KEY" \\\n  -H "Content-Type: application/json" \\\n  -d ${shell(json(body, 2))}`,
     CLI: commandOf(body, filename),
-    JSON: JSON.stringify(body, null, 2),
+    JSON: json(body, 2),
   };
 }
 

@@ -50,4 +50,16 @@ export function plain(text, limit = Infinity) {
   return cut === text ? shown : `${shown} … ${t("{n} more characters", { n: count(text.length - limit) })}`;
 }
 
+const escaped = (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
+
+/** JSON to read and to copy: what could hide or turn text round is written as an escape. */
+export const json = (value, indent) => JSON.stringify(value, null, indent).replace(INVISIBLE, escaped);
+
+/** A word of a shell's command, of which the same is true. */
+export function shell(text) {
+  if (/^[\w./:=@%+-]+$/.test(text)) return text;
+  const quoted = text.replace(/[\\']/g, "\\$&").replace(INVISIBLE, escaped);
+  return text.search(INVISIBLE) >= 0 ? `$'${quoted}'` : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
 export const nameOf = (job) => plain(job.user_provided_suffix ?? job.id, 80);

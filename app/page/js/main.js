@@ -4,6 +4,7 @@ import { html, render, useEffect, useSignal } from "./html.js";
 import { Job } from "./job.js";
 import { Jobs } from "./jobs.js";
 import { lazy } from "./lazy.js";
+import { Palette } from "./palette.js";
 import { isTyping } from "./parts.js";
 import { go, place } from "./router.js";
 import { SignIn } from "./signin.js";
@@ -20,7 +21,6 @@ const PAGES = {
   "/keys": lazy(() => import("./keys.js"), "Keys"),
 };
 const Help = lazy(() => import("./help.js"), "Help");
-const Palette = lazy(() => import("./palette.js"), "Palette");
 const GOES = { j: "/", w: "/workers", f: "/files", k: "/keys" };
 
 function toggleTheme() {

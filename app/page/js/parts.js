@@ -1,7 +1,7 @@
 // Small pieces that several pages show.
 import { Problem } from "./api.js";
 import { plain } from "./format.js";
-import { html, useEffect, useRef, useSignal } from "./html.js";
+import { html, useEffect, useLayoutEffect, useRef, useSignal } from "./html.js";
 import { t } from "./strings.js";
 
 const STATES = {
@@ -77,7 +77,7 @@ export const isTyping = (event) =>
 /** A question over the page; `onClose` also hears Escape. What has to be asked is in the children. */
 export function Dialog({ title, onClose, children, ...rest }) {
   const box = useRef();
-  useEffect(() => box.current.showModal(), []);
+  useLayoutEffect(() => box.current.showModal(), []);
   const outside = (event) => event.target === box.current && onClose();
   return html`<dialog ref=${box} class="dialog" aria-label=${title} onClose=${onClose} onClick=${outside} ...${rest}>
     <div class="inside"><h2>${title}</h2>${children}</div></dialog>`;

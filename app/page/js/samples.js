@@ -17,7 +17,7 @@ function folded(text) {
 const answerOf = (sample) => sample?.completion ?? sample?.error ?? "–";
 
 /** The words of `now`, each with whether `before` lacks it: the longest common ones are kept. */
-export function changesOf(before, now) {
+function changesOf(before, now) {
   const [a, b] = [before, now].map((text) => text.split(/(\s+)/).slice(0, LONGEST_WORDS));
   const length = a.map(() => null).concat(null).map(() => new Uint16Array(b.length + 1));
   for (let i = a.length - 1; i >= 0; i--) {

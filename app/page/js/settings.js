@@ -1,5 +1,5 @@
 // The settings that a job really has: what was asked for stands out, the rest is what it came to.
-import { plain } from "./format.js";
+import { json, plain } from "./format.js";
 import { bodyOf, elsewhere } from "./elsewhere.js";
 import { html, useSignal } from "./html.js";
 import { Card, Snippets } from "./parts.js";
@@ -22,7 +22,7 @@ export function Settings({ job }) {
     <button aria-pressed=${String(asJob.value)} onClick=${() => (asJob.value = !asJob.value)}>${t("As a request")}</button>`;
   return html`<${Card} title=${t("Settings of this job")} tools=${tools}>
     ${asJob.value
-      ? html`<${Snippets} snippets=${{ ...elsewhere(bodyOf(job)), [t("Resolved")]: JSON.stringify(job.resolved, null, 2) }} />`
+      ? html`<${Snippets} snippets=${{ ...elsewhere(bodyOf(job)), [t("Resolved")]: json(job.resolved, 2) }} />`
       : html`<dl class="facts settings">${all.map(([name, value]) => html`<div key=${name} class=${isAsked(name) ? "asked" : "default"}><dt>${name}</dt>
           <dd class="num"><bdi>${text(value)}</bdi>${became(name, value)}</dd></div>`)}</dl>`}<//>`;
 }

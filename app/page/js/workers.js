@@ -1,6 +1,6 @@
 // The machines that train, and what waits for them.
-import { get } from "./api.js";
-import { bytes, count, duration, nameOf, percent, plain } from "./format.js";
+import { get, post } from "./api.js";
+import { ago, bytes, count, duration, nameOf, percent, plain } from "./format.js";
 import { html, useSignal } from "./html.js";
 import { Bar, Card, Copy, Notice, Pill, stateOf, usePoll, waitsFor } from "./parts.js";
 import { t } from "./strings.js";
@@ -21,7 +21,7 @@ export function Workers() {
   const jobs = useSignal([]);
   const queue = useSignal([]);
   const error = useSignal(null);
-  usePoll(async () => {
+  const look = async () => {
     try {
       const [found, running, queued] = await Promise.all([get("/v1/workers"), get(`${JOBS}?limit=100&status=running`), get(`${JOBS}?limit=${QUEUE}&status=queued`)]);
       jobs.value = running.data;
@@ -31,12 +31,23 @@ export function Workers() {
     } catch (problem) {
       error.value = problem;
     }
-  }, 3);
+  };
+  usePoll(look, 3);
+  const refused = useSignal(null);
+  const act = async (worker, verb) => {
+    refused.value = null;
+    try {
+      await post(`/v1/workers/${encodeURIComponent(worker.id)}/${verb}`);
+      await look();
+    } catch (problem) {
+      refused.value = problem;
+    }
+  };
   const seen = (workers.value ?? []).filter((one) => age(one) <= FOLDED_AFTER_SECONDS);
   const gone = (workers.value ?? []).filter((one) => age(one) > FOLDED_AFTER_SECONDS);
   const versions = differing(seen);
-  const card = (one) => html`<${Worker} key=${one.id} worker=${one} versions=${versions} jobs=${jobs.value.filter((job) => job.latest_attempt?.worker === one.id)} />`;
-  return html`<div class="title"><h1>${t("Workers")}</h1></div><${Notice} error=${error.value} isRetried />
+  const card = (one) => html`<${Worker} key=${one.id} worker=${one} versions=${versions} act=${act} jobs=${jobs.value.filter((job) => job.latest_attempt?.worker === one.id)} />`;
+  return html`<div class="title"><h1>${t("Workers")}</h1></div><${Notice} error=${refused.value ?? error.value} isRetried=${!refused.value} />
     ${workers.value?.length === 0 && html`<div class="card empty"><p>${t("No worker was seen. Jobs wait until one appears:")}</p><p><code>${ADD}</code> <${Copy} text=${ADD} /></p></div>`}
     <div class="grid">${seen.map(card)}</div>
     ${gone.length > 0 && html`<details><summary>${t("{n} not seen for a day", { n: gone.length })}</summary><div class="grid">${gone.map(card)}</div></details>`}
@@ -56,7 +67,7 @@ function stateOfWorker(worker, jobs) {
   return jobs.length ? "busy" : "idle";
 }
 
-function Worker({ worker, jobs, versions }) {
+function Worker({ worker, jobs, versions, act }) {
   const { facts } = worker;
   const state = stateOfWorker(worker, jobs);
   const more = Object.entries(facts).filter(([name, value]) => !OWN.includes(name) && value !== null && typeof value !== "object");
@@ -66,7 +77,11 @@ function Worker({ worker, jobs, versions }) {
     [t("Slots"), t("{used} of {all} taken", { used: count(jobs.length), all: count(worker.slots) })],
     ...more.map(([name, value]) => [name.replaceAll("_", " "), value === true ? t("yes") : value === false ? t("no") : plain(String(value), 80)]),
   ];
-  return html`<section class="card" aria-label=${worker.id}><header><h2><bdi>${plain(worker.id, 60)}</bdi></h2><span class=${`pill ${state}`}>${t(state)}</span></header>
+  return html`<section class="card" aria-label=${worker.id}><header><h2><bdi>${plain(worker.id, 60)}</bdi></h2><span class=${`pill ${state}`}>${t(state)}</span><span class="grow" />
+      ${worker.drained_at
+        ? html`<button class="mini" onClick=${() => act(worker, "undrain")}>${t("Let it claim again")}</button>`
+        : html`<button class="mini" title=${t("It finishes what it runs, and takes no more jobs.")} onClick=${() => act(worker, "drain")}>${t("Drain")}</button>`}</header>
+    ${worker.drained_at && html`<p><small>${t("Takes no more jobs, since {time}.", { time: ago(worker.drained_at) })}</small></p>`}
     ${jobs.map((job) => html`<${Current} key=${job.id} job=${job} />`)}
     <dl class="facts">${rows.map(([name, value, mark]) => html`<div key=${name}><dt>${name}</dt><dd class=${`num ${mark ?? ""}`}>${value}</dd></div>`)}</dl>
     ${facts.device === "cuda"
