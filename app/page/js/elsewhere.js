@@ -1,9 +1,9 @@
 // One request in several tools: Python, curl, the command.
 import { json, shell } from "./format.js";
 
-const DEFAULT_R = 8;
-/** What `tuneyard submit` has options for; the rest of a request goes as JSON. */
-const SUBMITTED = ["model", "training_file", "training", "peft"];
+const MIB = 1024 ** 2;
+/** What `tuneyard submit` has options for; a request with more goes as JSON. */
+const SUBMITTED = ["model", "training_file", "dataset", "template", "suffix", "training", "peft", "sample_prompts", "resources"];
 
 /** A JSON value as Python writes it. */
 function python(value, indent = "") {
@@ -17,12 +17,26 @@ function python(value, indent = "") {
   return parts.length ? `${open}\n${parts.map((part) => `${inner}${part},\n`).join("")}${indent}${close}` : open + close;
 }
 
+const hasOnly = (values, names) => Object.keys(values ?? {}).every((name) => names.includes(name));
+
+/** Whether it is what `--lora-rank` makes: adapters on all linear layers, and nothing else. */
+const isRank = (peft) => !peft || (peft.target_modules === "all-linear" && peft.r && hasOnly(peft, ["r", "target_modules"]));
+
 function commandOf(body, filename) {
-  const isPlain = Object.keys(body).every((name) => SUBMITTED.includes(name)) && Object.keys(body.peft ?? {}).every((name) => name === "r");
-  if (!isPlain || !body.training_file) return `tuneyard api POST /v1/fine_tuning/jobs -d ${shell(json(body, 2))}`;
-  const set = Object.entries(body.training ?? {}).map(([name, value]) => ` \\\n  --set ${shell(`${name}=${typeof value === "string" ? value : json(value)}`)}`);
-  const lora = body.peft ? ` --lora-r ${body.peft.r ?? DEFAULT_R}` : "";
-  return `tuneyard submit ${shell(body.model ?? "")} --file ${shell(filename ?? "train.jsonl")}${lora}${set.join("")} --watch`;
+  const { model, training_file, dataset, template, suffix, training, peft, sample_prompts = [], resources } = body;
+  const isPlain = hasOnly(body, SUBMITTED) && isRank(peft) && hasOnly(dataset, ["path", "split"]) && hasOnly(resources, ["memory"]);
+  if (!isPlain || !(training_file || dataset)) return `tuneyard api POST /v1/fine_tuning/jobs -d ${shell(json(body, 2))}`;
+  const options = [
+    dataset ? `--dataset ${shell([dataset.path, dataset.split].filter(Boolean).join(":"))}` : `--file ${shell(filename ?? "train.jsonl")}`,
+    template && `--template ${shell(template)}`,
+    suffix && `--name ${shell(suffix)}`,
+    peft && `--lora-rank ${peft.r}`,
+    resources?.memory && `--memory ${+(resources.memory / MIB).toFixed(3)}MiB`,
+    ...sample_prompts.map((prompt) => `--sample-prompt ${shell(prompt)}`),
+    ...Object.entries(training ?? {}).map(([name, value]) => `--set ${shell(`${name}=${typeof value === "string" ? value : json(value)}`)}`),
+    "--watch",
+  ];
+  return [`tuneyard submit ${shell(model ?? "")}`, ...options.filter(Boolean)].join(" \\\n  ");
 }
 
 export function elsewhere(body, filename) {
