@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ TYPES = {
 PARTS = ("js/*.js", "css/*.css", "vendor/*.js", "vendor/*.css", "icon.svg")
 NEEDED = "vendor/preact.js"
 START = "js/main.js"
+VIEWS = ("jobs", "job", "new", "compare", "workers", "files", "keys")
+"""Modules that `main.js` imports when somebody goes there."""
 IMPORT = re.compile(r"""\bfrom ?"(\.{1,2}/[^"]+)\"""")
 
 MISSING = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Tuneyard</title>
@@ -50,6 +52,8 @@ class PageFiles:
     version: str
     document: PageFile
     files: Mapping[str, PageFile]
+    views: Mapping[str, PageFile]
+    """The document again by the view that it is opened for, whose modules it names as well."""
 
     @classmethod
     def load(cls, folder: Path = FOLDER) -> "PageFiles":
@@ -64,23 +68,30 @@ class PageFiles:
             digest.update(name.encode() + b"\0" + file.content)
         version = digest.hexdigest()[:12]
         if NEEDED not in files:
-            return cls(version, _html(MISSING), files)
-        return cls(version, _html(_document(folder, version, files)), files)
+            return cls(version, _html(MISSING), files, {})
+        views = {
+            view: _html(_document(folder, version, files, [START, f"js/{view}.js"]))
+            for view in VIEWS
+        }
+        return cls(version, _html(_document(folder, version, files, [START])), files, views)
 
 
-def _document(folder: Path, version: str, files: Mapping[str, PageFile]) -> str:
+def _document(
+    folder: Path, version: str, files: Mapping[str, PageFile], starts: Sequence[str]
+) -> str:
     """The page's HTML, which names each module so that none waits for another to ask for it."""
     base = f"/static/{version}"
     modules = "\n".join(
-        f'<link rel="modulepreload" href="{base}/{name}">' for name in sorted(_imported(files))
+        f'<link rel="modulepreload" href="{base}/{name}">'
+        for name in sorted(_imported(files, starts))
     )
     text = (folder / "index.html").read_text(encoding="utf-8")
     return text.replace("{base}", base).replace("{modules}", modules)
 
 
-def _imported(files: Mapping[str, PageFile]) -> set[str]:
-    """The modules that the first one needs at once; views that are imported later are not."""
-    found, waiting = set[str](), [START]
+def _imported(files: Mapping[str, PageFile], starts: Sequence[str]) -> set[str]:
+    """The modules that these need at once; views that are imported later are not."""
+    found, waiting = set[str](), [*starts]
     while waiting:
         name = waiting.pop()
         if name in found or name not in files:

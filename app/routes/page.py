@@ -5,7 +5,16 @@ from fastapi import APIRouter, Request, Response
 from app.page_files import PageFile, PageFiles
 from core.errors import NotFound
 
-DOCUMENT_PATHS = ("/", "/new", "/compare", "/workers", "/files", "/keys")
+DOCUMENT_PATHS = {
+    "/": "jobs",
+    "/new": "new",
+    "/compare": "compare",
+    "/workers": "workers",
+    "/files": "files",
+    "/keys": "keys",
+    "/jobs/{job_id}": "job",
+}
+"""The page's own paths, with the view that each opens."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -27,12 +36,16 @@ def make_router(page: PageFiles) -> APIRouter:
     """The routes of the page; its files never change while the server runs."""
     router = APIRouter(include_in_schema=False)
 
-    def get_document(request: Request) -> Response:
-        """The one HTML document; its script looks at the path."""
-        return _packed(request, page.document, DOCUMENT_HEADERS)
+    def add_document(path: str, view: str) -> None:
+        def get_document(request: Request) -> Response:
+            """The one HTML document; its script looks at the path."""
+            document = page.views.get(view, page.document)
+            return _packed(request, document, DOCUMENT_HEADERS)
 
-    for path in (*DOCUMENT_PATHS, "/jobs/{job_id}"):
         router.add_api_route(path, get_document, methods=["GET", "HEAD"])
+
+    for path, view in DOCUMENT_PATHS.items():
+        add_document(path, view)
 
     @router.get("/static/{version}/{name:path}")
     def get_static(request: Request, version: str, name: str) -> Response:

@@ -70,7 +70,7 @@ def create(service: Service, file_id: str, *, max_steps: int, suffix: str = "slo
 
 
 def status(page: Page, word: str) -> None:
-    expect(page.locator(".title [role=status]")).to_contain_text(word, timeout=60_000)
+    expect(page.locator(".title [role=status]")).to_contain_text(word, timeout=WARM_MS)
 
 
 def points(page: Page) -> int:
@@ -82,7 +82,7 @@ def wait_for_points(page: Page, count: int) -> None:
     page.wait_for_function(
         "count => Number(document.querySelector('[data-points]')?.dataset.points) >= count",
         arg=count,
-        timeout=60_000,
+        timeout=WARM_MS,
     )
 
 
@@ -192,7 +192,7 @@ def test_a_failed_job_says_why_and_is_tried_again(
     page = open_page(service.url, f"/jobs/{job['id']}")
 
     why = page.get_by_role("region", name="Why it failed")
-    expect(why).to_contain_text("max_seconds", timeout=60_000)
+    expect(why).to_contain_text("max_seconds", timeout=WARM_MS)
     why.get_by_role("button", name="Retry unchanged").click()
 
     page.wait_for_url(lambda url: "/jobs/" in url and not url.endswith(job["id"]))

@@ -1,8 +1,6 @@
 // The frame around all pages: who is in, where one is, the keyboard.
 import { signedOut } from "./api.js";
 import { html, render, useEffect, useSignal } from "./html.js";
-import { Job } from "./job.js";
-import { Jobs } from "./jobs.js";
 import { lazy } from "./lazy.js";
 import { Palette } from "./palette.js";
 import { isTyping } from "./parts.js";
@@ -13,13 +11,14 @@ import { language, setLanguage, t } from "./strings.js";
 const NAMES = { "/": "Jobs", "/workers": "Workers", "/files": "Files", "/keys": "Keys" };
 const TITLES = { ...NAMES, "/new": "New job", "/compare": "Compare" };
 const PAGES = {
-  "/": Jobs,
+  "/": lazy(() => import("./jobs.js"), "Jobs"),
   "/new": lazy(() => import("./new.js"), "NewJob"),
   "/compare": lazy(() => import("./compare.js"), "Compare"),
   "/workers": lazy(() => import("./workers.js"), "Workers"),
   "/files": lazy(() => import("./files.js"), "Files"),
   "/keys": lazy(() => import("./keys.js"), "Keys"),
 };
+const Job = lazy(() => import("./job.js"), "Job");
 const Help = lazy(() => import("./help.js"), "Help");
 const GOES = { j: "/", w: "/workers", f: "/files", k: "/keys" };
 
@@ -54,7 +53,7 @@ function App() {
   const open = useSignal(null);
   const { path, query } = place.value;
   const jobId = /^\/jobs\/([^/]+)$/.exec(path)?.[1];
-  const Page = jobId ? Job : (PAGES[path] ?? Jobs);
+  const Page = jobId ? Job : (PAGES[path] ?? PAGES["/"]);
   useShortcuts(open);
   const close = () => (open.value = null);
   // Another job to start from is another form; other parts of an address only change what is shown.
