@@ -10,6 +10,7 @@ from core.checkpoints import entries
 from core.dataset import FileReport
 from core.ids import event_id
 from core.models import Attempt, Checkpoint, CheckpointPermission, Event, File, Job, Worker
+from core.plan.trained import without_basis
 from core.states import EventKind
 from core.storage import Storage
 from core.submission import BASE_LEARNING_RATE, BASE_LORA_LEARNING_RATE
@@ -253,7 +254,7 @@ class JobObject(BaseModel):
             latest_attempt=AttemptObject.of(latest) if latest is not None else None,
             resolved=job.resolved,
             data_report=job.data_report,
-            plan=job.plan,
+            plan=without_basis(job.plan),
             measured=job.measured,
             cancel_requested_at=unix(job.cancel_requested_at),
             pause_requested_at=unix(job.pause_requested_at),

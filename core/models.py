@@ -298,8 +298,16 @@ class PlanOutcome(Base):
     worker: Mapped[str]
     family: Mapped[str]
     method: Mapped[str]
+    parameters: Mapped[int | None]
+    """Null in rows of before 0014: predicted for other rows than were trained."""
+    longest_tokens: Mapped[int | None]
+    """Of a row, as it was cut."""
+    step_tokens: Mapped[int | None]
+    """Of one optimizer step, without padding."""
+    is_filled: Mapped[bool | None]
+    """Whether its rows were so even that the predicted peak must have been reached."""
     raw_memory_bytes: Mapped[int]
-    """By the model alone, before earlier runs corrected it."""
+    """By the model alone, for the rows that were trained; `predicted` is corrected too."""
     predicted_memory_bytes: Mapped[int]
     measured_memory_bytes: Mapped[int | None]
     raw_seconds_per_step: Mapped[float]

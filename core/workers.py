@@ -45,6 +45,11 @@ def is_drained(session: Session, name: str) -> bool:
     return session.scalar(query) is not None
 
 
+def cpus_of(worker: Worker | None) -> int:
+    """Cores for one of its jobs; two where there is no worker."""
+    return 2 if worker is None else max(1, int(worker.facts.get("cpus", 2)) // worker.slots)
+
+
 def memory_of(worker: Worker) -> int | None:
     """Bytes of the memory in which it trains: its first GPU's, or its own; None where untold."""
     on_gpu = worker.facts.get("device") == "cuda"

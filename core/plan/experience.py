@@ -1,20 +1,35 @@
-"""What was predicted beside what was measured, for each attempt that finished."""
+"""What was predicted beside what was measured, for each attempt that finished.
 
-from collections.abc import Sequence
+An outcome speaks only for its like. What is fixed (a runtime of 470 MB, the calls of small
+operations) is nearly all that a tiny model takes, and nearly nothing of a large one: how far off
+the arithmetic was there says nothing here. So of the outcomes within a factor of ALIKE the nearest
+in size are taken; a plan that has none stays as it was computed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from core.models import Checkpoint, Job, PlanOutcome
+from core.model_facts import ModelFacts
+from core.models import Checkpoint, Job, PlanOutcome, Worker
 from core.plan.options import Experience
+from core.plan.settings import TrainSettings
+from core.plan.trained import Trained
 from core.refit import effective_batch
+from core.workers import cpus_of
 
 RUNS = 50
-"""The newest so many count."""
+"""The newest so many are looked at."""
+NEAREST = 9
+"""So many of them, the nearest in size, have a say."""
+ALIKE = 3
+"""Of more than so many times the parameters, the tokens of a row or of a step, it is another."""
 LEAST, MOST = 0.67, 1.5
 """A correction beyond these would hide a mistake in the model."""
 
@@ -27,31 +42,63 @@ class Measured:
     seconds_per_step: float | None
 
 
-def learned(session: Session, *, family: str, method: str, worker: str | None) -> Experience:
-    """What the newest runs of this family and method say; time only of this worker's runs."""
-    query = (
-        select(PlanOutcome)
-        .where(PlanOutcome.family == family, PlanOutcome.method == method)
-        .order_by(PlanOutcome.created_at.desc())
-        .limit(RUNS)
+def learned(
+    session: Session, facts: ModelFacts, settings: TrainSettings, *, worker: str | None
+) -> Experience:
+    """What runs of this family, method and size say.
+
+    Memory is told by rows of like length, time by like steps of this worker.
+    """
+    kind = PlanOutcome.family == facts.family, PlanOutcome.method == settings.method
+    weighed = _nearest(
+        session,
+        (*kind, PlanOutcome.measured_memory_bytes.is_not(None)),
+        {"parameters": facts.parameters, "longest_tokens": settings.length},
     )
-    rows = session.scalars(query).all()
-    memory = [
-        row.measured_memory_bytes / row.raw_memory_bytes
-        for row in rows
-        if row.measured_memory_bytes
-    ]
-    seconds = [
-        row.measured_seconds_per_step / row.raw_seconds_per_step
-        for row in rows
-        if row.measured_seconds_per_step and row.worker == worker
-    ]
+    timed = _nearest(
+        session,
+        (
+            *kind,
+            PlanOutcome.worker == worker,
+            PlanOutcome.measured_seconds_per_step.is_not(None),
+        ),
+        {"parameters": facts.parameters, "step_tokens": settings.step_tokens},
+    )
+    memory = [_memory_ratio(row) for row in weighed]
+    seconds = [(row.measured_seconds_per_step or 0) / row.raw_seconds_per_step for row in timed]
     return Experience(
         memory=min(MOST, max(LEAST, median(memory))) if memory else 1.0,
         runs=len(memory),
         seconds=median(seconds) if seconds else 1.0,
         timed_runs=len(seconds),
     )
+
+
+def _nearest(
+    session: Session, conditions: Sequence[ColumnElement[bool]], sizes: Mapping[str, int]
+) -> list[PlanOutcome]:
+    """Of the newest outcomes that are alike in all sizes, those that are most alike."""
+    near = [
+        getattr(PlanOutcome, name).between(size / ALIKE, size * ALIKE)
+        for name, size in sizes.items()
+    ]
+    query = select(PlanOutcome).where(*conditions, *near).order_by(PlanOutcome.created_at.desc())
+    rows = session.scalars(query.limit(RUNS)).all()
+
+    def distance(row: PlanOutcome) -> float:
+        return max(abs(math.log(getattr(row, name) / size)) for name, size in sizes.items())
+
+    return sorted(rows, key=distance)[:NEAREST]
+
+
+def _memory_ratio(row: PlanOutcome) -> float:
+    """Measured by predicted. Too low is the dangerous side, so not all may lower a plan.
+
+    Uneven or masked rows leave the predicted micro-batch unfilled: what they took less is due to
+    the data, and the next data may be others. They say only that the plan was not too low.
+    """
+    ratio = (row.measured_memory_bytes or 0) / row.raw_memory_bytes
+    return ratio if row.is_filled else max(1.0, ratio)
 
 
 def note_outcome(
@@ -67,8 +114,13 @@ def note_outcome(
         "disk_bytes": int(disk or 0),
         "steps": job.total_steps,
     }
-    plan = job.plan
-    if plan is not None and _is_as_planned(job, plan):
+    plan, report = job.plan, job.data_report
+    # A plan from before there was a basis cannot be compared with its rows.
+    if plan is not None and report is not None and "basis" in plan and _is_as_planned(job, plan):
+        trained = Trained.of(plan["basis"], job.training, report)
+        peak = trained.peak_bytes
+        seconds = trained.seconds_per_step(cpus=cpus_of(session.get(Worker, worker)))
+        correction = plan["correction"]
         session.merge(
             PlanOutcome(
                 job_id=job.id,
@@ -77,11 +129,15 @@ def note_outcome(
                 worker=worker,
                 family=plan["family"],
                 method=plan["method"],
-                raw_memory_bytes=plan["raw_memory_bytes"],
-                predicted_memory_bytes=plan["peak_memory_bytes"],
+                parameters=trained.facts.parameters,
+                longest_tokens=trained.settings.length,
+                step_tokens=trained.settings.step_tokens,
+                is_filled=trained.is_filled,
+                raw_memory_bytes=peak,
+                predicted_memory_bytes=round(peak * correction["peak_memory"]),
                 measured_memory_bytes=measured.peak_memory_bytes,
-                raw_seconds_per_step=plan["raw_seconds_per_step"],
-                predicted_seconds_per_step=plan["seconds_per_step"],
+                raw_seconds_per_step=seconds,
+                predicted_seconds_per_step=seconds * correction["seconds_per_step"],
                 measured_seconds_per_step=measured.seconds_per_step,
                 predicted_disk_bytes=plan["disk_bytes"],
                 measured_disk_bytes=values["disk_bytes"],
@@ -100,9 +156,14 @@ def _is_as_planned(job: Job, plan: dict[str, Any]) -> bool:
 
 
 def accuracy(session: Session) -> dict[str, Any]:
-    """How good the plans have been: by family and method, and the newest runs one by one."""
-    query = select(PlanOutcome).order_by(PlanOutcome.created_at.desc()).limit(1000)
-    rows = session.scalars(query).all()
+    """How good the plans have been: by family and method, and the newest runs one by one.
+
+    Predicted is for the rows that were trained, corrected as the plan was; what the user was told
+    before, for rows of max_length, is the job's `plan`.
+    """
+    is_like = PlanOutcome.parameters.is_not(None)
+    query = select(PlanOutcome).where(is_like).order_by(PlanOutcome.created_at.desc())
+    rows = session.scalars(query.limit(1000)).all()
     groups: dict[tuple[str, str], list[PlanOutcome]] = {}
     for row in rows:
         groups.setdefault((row.family, row.method), []).append(row)
@@ -150,6 +211,9 @@ def _shown(row: PlanOutcome) -> dict[str, Any]:
         "worker": row.worker,
         "family": row.family,
         "method": row.method,
+        "parameters": row.parameters,
+        "longest_row_tokens": row.longest_tokens,
+        "is_filled": row.is_filled,
         "predicted": {
             "peak_memory_bytes": row.predicted_memory_bytes,
             "seconds_per_step": row.predicted_seconds_per_step,

@@ -232,7 +232,8 @@ def _slack(facts: ModelFacts, settings: TrainSettings) -> float:
 
 
 def _evaluation_bytes(facts: ModelFacts, settings: TrainSettings) -> float:
-    return 3 * FLOAT * settings.eval_batch * settings.length * facts.vocabulary
+    length = settings.eval_length or settings.length
+    return 3 * FLOAT * settings.eval_batch * length * facts.vocabulary
 
 
 def _architecture(family: Family) -> str:

@@ -15,7 +15,7 @@ MOST_OPTIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """What finished runs of the same family and method say about the predictions."""
+    """What finished runs of the same family, method and size say about the predictions."""
 
     memory: float = 1.0
     """Measured peak by predicted peak."""
@@ -32,8 +32,6 @@ class Option:
     settings: TrainSettings
     terms: dict[str, int]
     moment: str
-    raw_memory_bytes: int
-    raw_seconds_per_step: float
     seconds_per_step: float
     needed_bytes: float
     """The peak with its margin: what a limit must have room for."""
@@ -62,14 +60,11 @@ def make_option(
 ) -> Option:
     """What these settings take, corrected by what was measured before."""
     peak = predict_peak(facts, settings)
-    seconds = guess_seconds(facts, settings, cpus=cpus)
     return Option(
         settings=settings,
         terms={name: round(value * experience.memory) for name, value in peak.terms.items()},
         moment=peak.moment,
-        raw_memory_bytes=peak.total,
-        raw_seconds_per_step=seconds,
-        seconds_per_step=seconds * experience.seconds,
+        seconds_per_step=guess_seconds(facts, settings, cpus=cpus) * experience.seconds,
         needed_bytes=peak_with_margin(facts, settings, experience.memory),
     )
 

@@ -21,8 +21,9 @@ from core.plan.memory import FLOAT, OPTIMIZER_BYTES, trained_parameters
 from core.plan.options import Option, all_options, best_option, make_option
 from core.plan.reader import FactsReader
 from core.plan.settings import TrainSettings, check_length, settings_of
+from core.plan.trained import basis_of
 from core.refit import ACCUMULATION, CHECKPOINTING, MICRO_BATCH
-from core.workers import list_workers, memory_of
+from core.workers import cpus_of, list_workers, memory_of
 
 ALIVE_SECONDS = 120.0
 """A worker that was silent for longer is not planned for."""
@@ -100,12 +101,9 @@ class _Planner:
         self._batch = batch_of(request.training, request.effective_batch_size)
         self._settings = self._make_settings()
         first = self._workers[0] if self._workers else None
-        self._cpus = _cpus(first)
+        self._cpus = cpus_of(first)
         self._experience = learned(
-            session,
-            family=facts.family,
-            method=self._settings.method,
-            worker=first.name if first else None,
+            session, facts, self._settings, worker=first.name if first else None
         )
         self._limit = self._find_limit()
 
@@ -332,8 +330,7 @@ class _Planner:
             | {
                 "family": self._facts.family,
                 "total_seconds": _total(taken, course),
-                "raw_memory_bytes": taken.raw_memory_bytes,
-                "raw_seconds_per_step": taken.raw_seconds_per_step,
+                "basis": basis_of(self._facts, taken.settings),
                 "needed_bytes": round(taken.needed_bytes),
                 "memory_bytes": min(
                     taken.peak_memory_bytes, self._request.memory_bytes or taken.peak_memory_bytes
@@ -359,10 +356,6 @@ def _checkpoints(training: Mapping[str, Any], course: Course) -> int:
 
 def _total(option: Option, course: Course) -> float | None:
     return None if course.steps is None else round(course.steps * option.seconds_per_step, 1)
-
-
-def _cpus(worker: Worker | None) -> int:
-    return 2 if worker is None else max(1, int(worker.facts.get("cpus", 2)) // worker.slots)
 
 
 def _gigabytes(size: float) -> str:

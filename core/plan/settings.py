@@ -41,6 +41,8 @@ class TrainSettings:
     optimizer: str = "adamw_torch_fused"
     eval_batch: int = 0
     """Rows of an evaluation's batch; 0 without evaluation."""
+    eval_length: int | None = None
+    """Tokens of its longest row, where that is known apart."""
     is_padded: bool = True
     """Whether rows of one micro-batch differ in length."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -57,6 +59,12 @@ class TrainSettings:
     def effective_batch(self) -> int:
         """Rows of one optimizer step."""
         return self.micro_batch * self.accumulation
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of one optimizer step, without padding."""
+        mean = self.length if self.mean_length is None else min(self.mean_length, self.length)
+        return max(1, round(self.effective_batch * mean))
 
     def split(self, micro_batch: int, *, checkpointing: bool) -> "TrainSettings":
         """The same effective batch in other pieces."""

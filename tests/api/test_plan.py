@@ -9,9 +9,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from core.db import database_now
-from core.jobs import get_job
-from core.models import PlanOutcome, Worker
-from core.queue import succeed_attempt
+from core.models import Worker
 from tests.api.conftest import JOBS, Site, jsonl, problem_of
 from tests.unit.test_model_facts import LLAMA, write_model
 
@@ -274,62 +272,3 @@ def test_auto_is_left_to_the_trainer_where_the_model_cannot_be_read(
     assert job["plan"] is None
     events = site.client.get(f"{JOBS}/{job['id']}/events").json()["data"]
     assert any("nothing could be planned" in event["message"] for event in events)
-
-
-def finish(site: Site, peak: int, seconds: float, **body: Any) -> str:
-    """Run a job to its end with these measurements; its id."""
-    lease = site.start(**body)
-    with site.database.write() as session:
-        succeed_attempt(
-            session,
-            lease,
-            now=database_now(session),
-            trained_tokens=7,
-            peak_memory_bytes=peak,
-            seconds_per_step=seconds,
-        )
-    return lease.job_id
-
-
-def test_later_plans_use_what_finished_runs_have_measured(site: Site) -> None:
-    with site.database.write() as session:
-        make_worker(session)
-    before = plan(site)
-    planned = before["taken"]["peak_memory_bytes"]
-
-    job_id = finish(site, round(1.2 * planned), 2 * before["taken"]["seconds_per_step"])
-
-    after = plan(site)
-    assert after["correction"]["peak_memory"] == pytest.approx(1.2, rel=1e-3)
-    assert after["correction"]["runs"] == 1
-    assert after["taken"]["peak_memory_bytes"] == pytest.approx(1.2 * planned, rel=1e-3)
-    assert after["seconds_are"] == "measured"
-    assert plan(site, peft={"r": 8})["correction"]["runs"] == 0
-    with site.database.read() as session:
-        measured = get_job(session, job_id).measured
-    assert measured is not None
-    assert measured["peak_memory_bytes"] == round(1.2 * planned)
-
-
-def test_accuracy_tells_how_far_off_the_plans_were(site: Site) -> None:
-    planned = plan(site)["taken"]["peak_memory_bytes"]
-    finish(site, round(planned / 1.1), 0.5)
-
-    answer = site.client.get(f"{PLAN}/accuracy").json()
-
-    assert answer["runs"] == 1
-    group = answer["groups"][0]
-    assert (group["family"], group["method"]) == ("llama", "full")
-    assert group["peak_memory"]["highest"] == pytest.approx(0.1, abs=1e-3)
-    assert answer["data"][0]["predicted"]["peak_memory_bytes"] == planned
-
-
-def test_a_job_that_went_on_in_smaller_pieces_does_not_count(site: Site) -> None:
-    lease = site.start()
-    site.record(lease, training={SPLIT[0]: 4, SPLIT[1]: 2})
-    with site.database.write() as session:
-        now = database_now(session)
-        succeed_attempt(session, lease, now=now, trained_tokens=7, peak_memory_bytes=1)
-
-    with site.database.read() as session:
-        assert session.query(PlanOutcome).count() == 0
