@@ -2,13 +2,14 @@
 
 import re
 import tarfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 import anyio
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
 from app.problems import envelope
 from core.checkpoints import ManifestEntry
@@ -58,15 +59,28 @@ def file_response(
         storage.size(key)
         return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
     path = storage.local_path(key)
-    content: Iterator[bytes] | AsyncIterator[bytes]
     if path is not None and path.is_file():
-        content = _pieces(path, start, end)
-    else:
-        content = storage.read(key) if span is None else storage.read(key, start=start, end=end)
+        pieces = _pieces(path, start, end)
+        return _Closing(pieces, status, media_type=MEDIA_TYPE, headers=headers)
+    content = storage.read(key) if span is None else storage.read(key, start=start, end=end)
     return StreamingResponse(content, status, media_type=MEDIA_TYPE, headers=headers)
 
 
-async def _pieces(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
+class _Closing(StreamingResponse):
+    """Closes what it sends from, also when its client leaves in the middle."""
+
+    body_iterator: AsyncGenerator[bytes]
+
+    async def stream_response(self, send: Send) -> None:
+        """Send all of it."""
+        try:
+            await super().stream_response(send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.body_iterator.aclose()
+
+
+async def _pieces(path: Path, start: int, end: int) -> AsyncGenerator[bytes]:
     """A part of a file on this machine."""
     async with await anyio.open_file(path, "rb") as file:
         await file.seek(start)

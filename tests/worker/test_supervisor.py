@@ -14,6 +14,7 @@ import pytest
 from core.checkpoints import entries, list_checkpoints
 from core.db import database_now
 from core.files import get_file
+from core.isolated import forker_pid
 from core.jobs import (
     cancel_job,
     delete_job,
@@ -73,9 +74,11 @@ def has_checkpoint(events: list[Event]) -> bool:
 def training_children() -> list[psutil.Process]:
     """Sessions of their own below this process: forked children, not the forkserver.
 
-    What other tests left dead and nobody waited for is no child any more.
+    What other tests left dead and nobody waited for is no child any more, and what reads uploads
+    is no training.
     """
-    return [child for child in psutil.Process().children(recursive=True) if _is_training(child)]
+    below = psutil.Process().children(recursive=True)
+    return [child for child in below if child.pid != forker_pid() and _is_training(child)]
 
 
 def _is_training(process: psutil.Process) -> bool:
