@@ -189,7 +189,19 @@ _OTHER_SITE = (
 )
 
 
+_BY_PROXY = (
+    "This request came through a proxy ({header}), and without a key that lets in whoever reaches "
+    "it. Make the first key on the server with `tuneyard keys create NAME --scope admin`, or set "
+    "TUNEYARD_API_KEY there."
+)
+_OF_PROXIES = re.compile(r"forwarded|via|x-real-ip|x-forwarded-.+")
+
+
 def _check_local(headers: Headers) -> None:
+    # A proxy on this machine may pass on any stranger's Host: it is no sign of who asks then.
+    header = next((name for name in headers if _OF_PROXIES.fullmatch(name)), None)
+    if header is not None:
+        raise Forbidden(_BY_PROXY.format(header=header))
     if not _is_loopback(headers.get("host", "")):
         raise Forbidden(_NOT_LOCAL)
     # Browsers send a plain POST of any page to us, and only tell whose page it is.

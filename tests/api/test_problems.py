@@ -170,6 +170,27 @@ def test_without_a_key_this_machine_is_served(site: Site, host: str) -> None:
     assert site.client.get("/v1/files", headers={"host": host}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via"],
+)
+def test_without_a_key_nobody_comes_in_through_a_proxy(site: Site, header: str) -> None:
+    """A proxy of this machine hands on a stranger's Host, which may say 127.0.0.1."""
+    headers = {header: "", "host": "127.0.0.1"}
+
+    error = problem_of(site.client.get("/v1/files", headers=headers), 403)
+
+    assert header.lower() in error["message"]
+    assert "tuneyard keys create" in error["message"]
+    assert site.client.get("/healthz", headers=headers).status_code == 200
+
+
+def test_with_the_key_a_proxy_may_say_who_asks(locked: Site) -> None:
+    headers = {"authorization": f"Bearer {KEY}", "x-forwarded-for": "192.0.2.1", "via": "1.1 a"}
+
+    assert locked.client.get("/v1/files", headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil:80", ""])
 def test_without_a_key_pages_of_other_sites_are_not_served(site: Site, origin: str) -> None:
     """A browser posts a form of any page to this machine, and says in Origin whose page it is."""
