@@ -2,7 +2,6 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from worker.disk import DiskWatch
 from worker.loglines import LineSplitter
 from worker.publisher import Finished, Publisher
 from worker.recorder import Recorder
+from worker.redaction import Redaction
 from worker.watchdog import Watchdog
 
 LAST_LINES = 40
@@ -28,13 +28,13 @@ class Relay:
         disk: DiskWatch,
         *,
         step: int,
-        secrets: Sequence[str],
+        redaction: Redaction,
     ):
         self._recorder = recorder
         self._publisher = publisher
         self._watchdog = watchdog
         self._disk = disk
-        self._secrets = secrets
+        self._redaction = redaction
         self._lines = LineSplitter()
         self.step = step
         """Optimizer steps that are done, as far as is known."""
@@ -59,8 +59,7 @@ class Relay:
 
     def log(self, line: str) -> None:
         """Add a line to the job's log."""
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
+        line = self._redaction.apply(line)
         self.last_lines.append(line)
         self._recorder.add(NewEvent(kind=EventKind.LOG, message=line))
 
@@ -114,7 +113,7 @@ class Relay:
         self.step = message["step"]
 
     def _on_failed(self, message: dict[str, Any]) -> None:
-        self.ending = message
+        self.ending = message | {"message": self._redaction.apply(message["message"])}
 
 
 def _metrics_line(data: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ from worker.lease import LeaseKeeper
 from worker.machine import Machine, is_sandboxed, oom_kills, resident_bytes, usable_cpus
 from worker.publisher import Publisher, disk_full
 from worker.recorder import Recorder
+from worker.redaction import Redaction
 from worker.relay import Relay
 from worker.watchdog import Watchdog
 from worker.wishes import Wishes
@@ -95,7 +96,7 @@ class Supervisor:
             self._watchdog,
             self._disk,
             step=job.step,
-            secrets=settings.secrets,
+            redaction=Redaction.of(settings, scratch),
         )
         self._wishes = Wishes(
             settings,

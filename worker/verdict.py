@@ -14,6 +14,8 @@ READING = ("load", "data")
 """Phases in which a child only reads the model, and makes tokens with its tokenizer."""
 BROKEN = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE)
 """How native code ends that cannot go on: it would end so again."""
+BAD_ALLOC = "terminate called after throwing an instance of 'std::bad_alloc'"
+"""The last words of C++ where nobody catches that there is no memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,12 @@ def died(relay: Relay, traces: Traces, *, is_killed_by_kernel: bool) -> Failure:
         return Failure(
             reason=FailureReason.OUT_OF_MEMORY,
             message=f"The kernel killed the training at step {relay.step} for want of memory.",
+            evidence=evidence,
+        )
+    if code == -signal.SIGABRT and BAD_ALLOC in relay.last_lines:
+        return Failure(
+            reason=FailureReason.OUT_OF_MEMORY,
+            message=f"The training found no memory at step {relay.step}, and its process aborted.",
             evidence=evidence,
         )
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"

@@ -274,6 +274,7 @@ def test_an_argument_that_the_trainer_refuses(make_order: OrderFactory, name: st
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out_of_memory"),
         (RuntimeError("unable to mmap 9 bytes: Cannot allocate memory (12)"), "out_of_memory"),
+        (RuntimeError("std::bad_alloc"), "out_of_memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
@@ -289,5 +290,7 @@ def test_an_exception_becomes_its_code(
     wrapped = RuntimeError("a callback failed")
     wrapped.__cause__ = error
 
+    for phase in ("load", "train"):
+        assert code in ("internal", explain(error, order, phase=phase).code)
     assert explain(error, order, phase="train").code == code
     assert explain(wrapped, order, phase="train").code == code

@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from worker.runtime import Runtime
 
 pytestmark = pytest.mark.training
 
+ROOT = Path(__file__).parents[2]
 LIMIT_BYTES = 700 * 1024**2
 LEAST_LIMIT = 64 * 1024**2
 """Less than the largest micro-batch needs, more than the interpreter and its libraries."""
@@ -580,6 +582,10 @@ def test_a_job_for_which_nothing_is_small_enough_is_told_what_would_be(bench: Be
     with bench.database.read() as session:
         attempt = session.get_one(Attempt, (job.id, 1))
     assert attempt.error is not None
+    log = attempt.error["evidence"]["log"]
+    assert any('File "worker/child/' in line for line in log), log
+    ours = (ROOT, sys.prefix, bench.settings.home)
+    assert [line for line in log for folder in ours if str(folder) in line] == []
     told = attempt.error["evidence"]["advice"]
     assert told["limit_bytes"] == LEAST_LIMIT
     assert told["needed_bytes"] > told["limit_bytes"]

@@ -2,13 +2,21 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from core.states import JobStatus, Outcome
+from core.failure import Failure
+from core.states import FailureReason, JobStatus, Outcome
 from tests.worker.conftest import Bench
 from tests.worker.test_supervisor import outcomes
+from worker.relay import Relay
+from worker.verdict import Traces, died
 
 pytestmark = pytest.mark.training
 
@@ -39,3 +47,37 @@ def test_a_tokenizer_that_takes_all_memory_ends_its_job_and_nothing_else(
     assert "memory allocation" in job.error["message"]
     assert outcomes(bench, job.id) == [Outcome.FAILED]
     assert not list(bench.settings.scratch_folder.glob(f"*{job.id}*"))
+
+
+THROW = "import ctypes; ctypes.CDLL('libstdc++.so.6')._ZSt{}v()"
+
+
+@dataclass
+class Heard:
+    """What a relay knows of a child."""
+
+    phase: str
+    last_lines: Sequence[str]
+    step: int = 3
+
+
+def _aborted(thrown: str, phase: str) -> Failure:
+    """The verdict on a process of C++ that really threw this, and that nobody caught."""
+    done = subprocess.run(
+        [sys.executable, "-c", THROW.format(thrown)], capture_output=True, text=True, check=False
+    )
+    heard = Heard(phase, done.stderr.splitlines())
+    traces = Traces(exit_code=done.returncode, peak_memory_bytes=None, memory_limit_bytes=None)
+    return died(cast(Relay, heard), traces, is_killed_by_kernel=False)
+
+
+@pytest.mark.parametrize("phase", ["load", "data", "train"])
+def test_a_child_that_aborts_for_want_of_memory_has_run_out_of_it(phase: str) -> None:
+    failure = _aborted("17__throw_bad_alloc", phase)
+
+    assert failure.reason is FailureReason.OUT_OF_MEMORY
+    assert "step 3" in failure.message
+
+
+def test_a_child_that_aborts_for_another_reason_has_died() -> None:
+    assert _aborted("16__throw_bad_cast", "train").reason is FailureReason.CHILD_DIED

@@ -16,8 +16,9 @@ OUT_OF_MEMORY = (
     "cannot allocate memory",
     "not enough memory",
     "can't start new thread",
+    "bad_alloc",
 )
-"""What the allocators of CUDA and of the CPU say; they raise a plain RuntimeError."""
+"""What the allocators of CUDA, of the CPU and of C++ say; they raise a plain RuntimeError."""
 
 
 class ChildFailure(Exception):
