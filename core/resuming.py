@@ -17,6 +17,11 @@ def resumable(session: Session, job: Job) -> list[Checkpoint]:
     return found
 
 
+def beginning_of_retry(session: Session, job: Job) -> Checkpoint | None:
+    """The checkpoint that a retry of this job begins from; None where it begins at step 0."""
+    return next(iter(_sound(session, job.id)), None)
+
+
 def mark_diverged(session: Session, job: Job, *, step: int) -> None:
     """Never resume from the weights of this step or later ones: what follows is not finite."""
     session.execute(

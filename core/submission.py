@@ -29,6 +29,7 @@ from core.models import File, Job
 from core.plan.planner import PlanRequest, decide, plan
 from core.plan.reader import FactsReader
 from core.refit import effective_batch
+from core.resuming import beginning_of_retry
 from core.room import check_fits_ever
 from core.spec import JobSpec, ResolvedSpec, parse_spec
 from core.states import JobStatus
@@ -160,10 +161,11 @@ def _checked(
     return request, warnings
 
 
-def retry_spec(job: Job, training: Mapping[str, Any]) -> JobSpec:
+def retry_spec(session: Session, job: Job, training: Mapping[str, Any]) -> JobSpec:
     """The request of a job that failed or was cancelled, with some trainer arguments changed.
 
-    The effective batch must stay: a resume would otherwise train some rows twice.
+    The effective batch must stay: a resume would otherwise train some rows twice. And there must be
+    a step left, or a job without a checkpoint of its own would "succeed" at once.
     """
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise InvalidState(
@@ -179,9 +181,22 @@ def retry_spec(job: Job, training: Mapping[str, Any]) -> JobSpec:
             "from a checkpoint; change micro-batch and accumulation together.",
             param="training.per_device_train_batch_size",
         )
+    _check_steps_left(session, job, body["training"])
     if body.get("dataset") is not None:
         body["dataset"] = same_rows(job, body["training"])
     return parse_spec(body)
+
+
+def _check_steps_left(session: Session, job: Job, training: Mapping[str, Any]) -> None:
+    steps = check_training({"max_steps": training.get("max_steps", -1)}).values["max_steps"]
+    begin = beginning_of_retry(session, job)
+    if begin is not None and isinstance(steps, int) and 0 < steps <= begin.step:
+        raise InvalidArgument(
+            f"The job would go on from its checkpoint of step {begin.step}, which leaves nothing "
+            f"to train with max_steps {steps}. Ask for more steps, or take that checkpoint as it "
+            f"is: jobs/{job.id}.step-{begin.step}.",
+            param="training.max_steps",
+        )
 
 
 def _check_method(spec: JobSpec) -> None:

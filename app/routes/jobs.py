@@ -140,7 +140,7 @@ def retry(services: ServicesDep, job_id: str, body: OptionalJsonObject, once: On
     changes = retry_changes(body)
 
     def create(session: Session) -> JobObject:
-        spec = retry_spec(get_job(session, job_id), changes)
+        spec = retry_spec(session, get_job(session, job_id), changes)
         return _submit(session, services, spec, retry_of=job_id)
 
     return once.answer(JobObject, create)

@@ -370,3 +370,26 @@ def test_an_unknown_job_is_not_found(site: Site, method: str, path: str) -> None
     error = problem_of(site.client.request(method, f"{JOBS}/{NO_JOB}{path}"), 404)
 
     assert (error["code"], error["param"]) == ("job_not_found", "fine_tuning_job_id")
+
+
+@pytest.mark.parametrize("max_steps", [1, 4, None])
+def test_a_retry_that_has_nothing_left_to_train_is_refused(
+    site: Site, max_steps: int | None
+) -> None:
+    """It would "succeed" at once, without a checkpoint; None leaves the steps as they were."""
+    lease = site.start(training={"max_steps": 4})
+    for step in (2, 4):
+        site.publish(lease, step, {"adapter_model.safetensors": b"weights"})
+    with site.database.write() as session:
+        fail_attempt(session, lease, BAD_DATA, now=database_now(session), policy=POLICY)
+    url = f"{JOBS}/{lease.job_id}/retry"
+
+    changes = {} if max_steps is None else {"training": {"max_steps": max_steps}}
+    error = problem_of(site.client.post(url, json=changes), 400)
+
+    assert error["param"] == "training.max_steps"
+    assert "checkpoint of step 4" in error["message"]
+    assert f"jobs/{lease.job_id}.step-4" in error["message"]
+    assert _ids(site) == [lease.job_id]
+    more = site.client.post(url, json={"training": {"max_steps": 5}})
+    assert more.json()["retry_of"] == lease.job_id

@@ -29,7 +29,7 @@ def failed(session: Session, **dataset: Any) -> Job:
 
 
 def test_a_retry_reads_the_commit_that_was_trained_on(session: Session) -> None:
-    spec = retry_spec(failed(session), {"max_steps": 20})
+    spec = retry_spec(session, failed(session), {"max_steps": 20})
 
     assert spec.dataset is not None
     assert spec.dataset.revision == COMMIT
@@ -38,7 +38,7 @@ def test_a_retry_reads_the_commit_that_was_trained_on(session: Session) -> None:
 def test_the_steps_of_a_streamed_dataset_stay(session: Session) -> None:
     job = failed(session, streaming=True)
 
-    assert retry_spec(job, {"learning_rate": 1e-5}).training["max_steps"] == 10
+    assert retry_spec(session, job, {"learning_rate": 1e-5}).training["max_steps"] == 10
     with pytest.raises(InvalidArgument) as raised:
-        retry_spec(job, {"max_steps": 20})
+        retry_spec(session, job, {"max_steps": 20})
     assert raised.value.param == "training.max_steps"

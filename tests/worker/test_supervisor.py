@@ -502,7 +502,7 @@ def test_a_retried_job_goes_on_from_the_last_checkpoint(bench: Bench) -> None:
     runtime.work()
     reached = bench.job(failed.id).step
     with bench.database.write() as session:
-        spec = retry_spec(get_job(session, failed.id), {"max_steps": reached + 3})
+        spec = retry_spec(session, get_job(session, failed.id), {"max_steps": reached + 3})
         spec = spec.model_copy(update={"max_seconds": None})
         roots = bench.settings.model_roots
         resolved = resolve_spec(
