@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app import problems
 from app.chores import Chores
+from app.exposition import Traffic
 from app.limits import RateLimitMiddleware
 from app.middleware import NulMiddleware, RequestIdMiddleware, TooLargeMiddleware
 from app.page_files import PageFiles
@@ -24,6 +25,7 @@ from app.routes import (
     hub,
     jobs,
     keys,
+    metrics,
     page,
     permissions,
     plan,
@@ -45,6 +47,7 @@ class _Api(FastAPI):
     def __init__(self, settings: Settings, **options: Any):
         super().__init__(**options)
         self._settings = settings
+        self.state.traffic = Traffic()
 
     def build_middleware_stack(self) -> ASGIApp:
         """The last one put around is the first to see a request."""
@@ -52,7 +55,7 @@ class _Api(FastAPI):
         if self._settings.rate_limit_per_minute:
             app = RateLimitMiddleware(app, self._settings.rate_limit_per_minute)
         app = SecurityMiddleware(app, self._settings)
-        return RequestIdMiddleware(TooLargeMiddleware(app))
+        return RequestIdMiddleware(TooLargeMiddleware(app), self.state.traffic)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -100,6 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         keys.router,
         webhooks.router,
         health.router,
+        metrics.router,
         hub.router,
         guide.make_router(files_of_page.version),
         page.make_router(files_of_page),

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.exposition import Traffic
 from app.problems import envelope, problem
 from core.errors import InvalidArgument
 
@@ -18,10 +19,11 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestIdMiddleware:
-    """Sets x-request-id (the client's own, if it sent a plain one) and logs the request."""
+    """Sets x-request-id (the client's own, if it sent a plain one), logs and counts the request."""
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp, traffic: Traffic):
         self._app = app
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -37,13 +39,14 @@ class RequestIdMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
                 headers.setdefault("x-content-type-options", "nosniff")
-                milliseconds = (time.monotonic() - started) * 1000
+                seconds = time.monotonic() - started
+                self._traffic.saw(scope, message["status"], seconds)
                 logger.info(
                     "%s %s %d %.0f ms %s",
                     scope["method"],
                     quote(scope["path"]),
                     message["status"],
-                    milliseconds,
+                    seconds * 1000,
                     request_id,
                 )
             await send(message)
