@@ -35,7 +35,7 @@ up: install ## start the service; Ctrl-C stops it
 	@$(BIN)/tuneyard up
 
 test: install ## run all tests (CI=true makes a missing tool a failure)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 chaos: install ## break a running service for SECONDS=600, by SEED=1, and check what is left
 	@$(BIN)/python benchmarks/chaos.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)

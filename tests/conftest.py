@@ -18,6 +18,8 @@ from tests.servers.leftovers import adopt_orphans, end_leftovers, running
 from tests.servers.postgres import create_database, start_postgres
 
 DATABASES = ("sqlite", "postgresql")
+ON_SQLITE = pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
+"""For what trains for long and asks the database for nothing that shorter tests do not."""
 
 
 def missing(what: str) -> None:

@@ -43,7 +43,7 @@ def worker() -> None:
     """Run a worker alone, by the settings in the environment; one a machine.
 
     Examples:
-    WORKER_NAME=gpu-2 tuneyard worker
+    tuneyard worker
     """
     slots = os.environ.get("WORKER_SLOTS", "1")
     threads = ("-P", "threads", "-c", slots, "--loglevel", "INFO", "--without-gossip")

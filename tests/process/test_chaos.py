@@ -11,7 +11,7 @@ from tests.chaos.world import running_world
 pytestmark = [pytest.mark.training, pytest.mark.process, pytest.mark.timeout(400)]
 
 SEED = 20261123
-SECONDS = 25
+SECONDS = 18
 USERS = 3
 
 

@@ -21,6 +21,7 @@ from core.settings import Settings
 from core.states import JobStatus, Outcome
 from core.storage import open_storage
 from core.workers import list_workers
+from tests.conftest import ON_SQLITE
 from tests.worker.conftest import Bench
 from tests.worker.test_supervisor import (
     SLOW,
@@ -33,7 +34,7 @@ from tests.worker.test_supervisor import (
 )
 from worker.runtime import Runtime
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, ON_SQLITE]
 
 DISK_BYTES = 40 * 1024**2
 RESERVE_BYTES = 10 * 1024**2

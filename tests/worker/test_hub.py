@@ -12,6 +12,7 @@ import pytest
 from core.models import Job
 from core.states import JobStatus, Outcome
 from examples.tiny_model import write_pydoc_text
+from tests.conftest import ON_SQLITE
 from tests.servers.hub import FakeHub, running_hub
 from tests.worker.conftest import Bench
 from tests.worker.test_supervisor import (
@@ -25,7 +26,7 @@ from tests.worker.test_supervisor import (
 
 pytestmark = [
     pytest.mark.training,
-    pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True),
+    ON_SQLITE,
 ]
 
 TOKEN = "hf_canary_token"

@@ -28,6 +28,7 @@ from core.jobs import (
 from core.models import Attempt, Event
 from core.states import EventKind, JobStatus, Outcome
 from core.submission import resolve_spec, retry_spec
+from tests.conftest import ON_SQLITE
 from tests.factories import facts_reader
 from tests.servers.leftovers import SHARED
 from tests.worker.conftest import Bench
@@ -157,6 +158,7 @@ def test_nothing_is_left_in_scratch(bench: Bench) -> None:
     assert training_children() == []
 
 
+@ON_SQLITE
 def test_what_was_learned_can_be_trained_on(bench: Bench) -> None:
     first = bench.submit(peft={"r": 4, "target_modules": "all-linear"})
     runtime = bench.runtime()
@@ -201,6 +203,7 @@ def weights(bench: Bench, job_id: str) -> dict[str, str]:
     }
 
 
+@ON_SQLITE
 def test_a_damaged_checkpoint_is_passed_over(bench: Bench) -> None:
     job = bench.submit(training=SLOW)
     runtime = bench.runtime()
@@ -231,6 +234,7 @@ def is_checkpoint(event: Event) -> bool:
     return event.kind is EventKind.CHECKPOINT
 
 
+@ON_SQLITE
 def test_a_missing_optimizer_is_never_a_silent_restart(bench: Bench) -> None:
     job = bench.submit(training=SLOW)
     with working(bench.runtime()) as _:
@@ -399,6 +403,7 @@ def test_what_the_user_caused_fails_once_with_its_code(
     assert outcomes(bench, job.id) == [Outcome.FAILED]
 
 
+@ON_SQLITE
 def test_a_child_that_hangs_is_seen_and_the_job_goes_on(bench: Bench) -> None:
     """Where it hung is the end of its log."""
     training = {"max_steps": 120, "save_steps": 10}
@@ -434,6 +439,7 @@ def test_a_job_ends_at_its_time_limit_with_a_checkpoint(bench: Bench) -> None:
         assert list_checkpoints(session, job.id)[0].step == job.step
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     "quantization",
     [
@@ -459,6 +465,7 @@ def test_a_quantized_model_is_trained_by_lora(
     assert "adapter_model.safetensors" in weights(bench, job.id)
 
 
+@ON_SQLITE
 def test_only_the_newest_checkpoints_are_kept(bench: Bench) -> None:
     """save_total_limit is honoured in storage, where the checkpoints are."""
     job = bench.submit(training={"max_steps": 8, "save_steps": 2, "save_total_limit": 2})
@@ -473,6 +480,7 @@ def test_only_the_newest_checkpoints_are_kept(bench: Bench) -> None:
     assert stored == {"step-8", "step-6"}
 
 
+@ON_SQLITE
 def test_the_best_checkpoint_survives_the_limit(bench: Bench) -> None:
     training = {
         "max_steps": 10,
@@ -532,6 +540,7 @@ def test_a_deleted_job_leaves_nothing(bench: Bench) -> None:
     assert bench.events(job.id) == []
 
 
+@ON_SQLITE
 def test_a_job_that_does_not_fit_trains_the_same_thing_in_smaller_pieces(bench: Bench) -> None:
     """Under a real limit the curve is that of the job that fitted from the start."""
     training = {
@@ -560,6 +569,7 @@ def test_a_job_that_does_not_fit_trains_the_same_thing_in_smaller_pieces(bench: 
     assert bench.losses(tight.id) == pytest.approx(bench.losses(roomy.id), abs=1e-5)
 
 
+@ON_SQLITE
 def test_a_job_for_which_nothing_is_small_enough_is_told_what_would_be(bench: Bench) -> None:
     training = {
         "max_steps": 3,
@@ -591,6 +601,7 @@ def test_a_job_for_which_nothing_is_small_enough_is_told_what_would_be(bench: Be
     assert told["needed_bytes"] > told["limit_bytes"]
 
 
+@ON_SQLITE
 def test_any_split_of_the_effective_batch_gives_the_same_curve(bench: Bench) -> None:
     """4x8, 8x4, 32x1 and 1x32: the memory differs, the training does not."""
     splits = [(4, 8), (8, 4), (32, 1), (1, 32)]

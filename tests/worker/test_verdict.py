@@ -13,6 +13,7 @@ import pytest
 
 from core.failure import Failure
 from core.states import FailureReason, JobStatus, Outcome
+from tests.conftest import ON_SQLITE
 from tests.worker.conftest import Bench
 from tests.worker.test_supervisor import outcomes
 from worker.relay import Relay
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.training
 BOMB = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
 
 
-@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
+@ON_SQLITE
 def test_a_tokenizer_that_takes_all_memory_ends_its_job_and_nothing_else(
     bench: Bench, models: Path
 ) -> None:
