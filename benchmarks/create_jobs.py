@@ -12,6 +12,7 @@ reference is /healthz, asked the same way in the same run.
 import asyncio
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -51,17 +52,25 @@ def main() -> None:
 
 
 async def _measure(url: str, kind: str, rate: float, seconds: float, result: Report) -> None:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+    # The server ends a connection that was idle for five seconds, perhaps just as it is used.
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=2)
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
         sent = await client.post(
             "/v1/files", data={"purpose": "fine-tune"}, files={"file": ("rows.jsonl", ROWS)}
         )
-        body = {"model": "local/tiny", "training_file": sent.json()["id"]}
-        create = client.build_request("POST", JOBS, json=body)
-        health = client.build_request("GET", "/healthz")
-        await _paced(client, create, rate, 1)
-        reference = await _paced(client, health, rate, seconds / 2)
-        created = await _paced(client, create, rate, seconds)
+        file = sent.json()["id"]
+
+        async def create(number: int) -> httpx.Response:
+            # No two are the same: equal ones wait for each other, lest one be done twice.
+            body = {"model": "local/tiny", "training_file": file, "suffix": f"job-{number}"}
+            return await client.post(JOBS, json=body)
+
+        async def look(_: int) -> httpx.Response:
+            return await client.get("/healthz")
+
+        await _paced(create, rate, 1)
+        reference = await _paced(look, rate, seconds / 2)
+        created = await _paced(create, rate, seconds)
     middle = _quantile(created, 0.5) / _quantile(reference, 0.5)
     slow = _quantile(created, 0.99)
     shown = [1000 * _quantile(created, share) for share in (0.5, 0.99, 1.0)]
@@ -73,24 +82,19 @@ async def _measure(url: str, kind: str, rate: float, seconds: float, result: Rep
 
 
 async def _paced(
-    client: httpx.AsyncClient, request: httpx.Request, rate: float, seconds: float
+    ask: Callable[[int], Awaitable[httpx.Response]], rate: float, seconds: float
 ) -> list[float]:
     """Seconds of each answer, counted from when its request was due."""
     loop = asyncio.get_running_loop()
     began = loop.time()
 
-    async def ask(number: int) -> float:
+    async def one(number: int) -> float:
         due = began + number / rate
         await asyncio.sleep(due - loop.time())
-        answer = await client.send(
-            httpx.Request(
-                request.method, request.url, headers=request.headers, content=request.content
-            )
-        )
-        answer.raise_for_status()
+        (await ask(number)).raise_for_status()
         return loop.time() - due
 
-    return sorted(await asyncio.gather(*(ask(number) for number in range(int(rate * seconds)))))
+    return sorted(await asyncio.gather(*(one(number) for number in range(int(rate * seconds)))))
 
 
 def _quantile(ordered: list[float], share: float) -> float:
