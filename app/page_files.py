@@ -69,37 +69,42 @@ class PageFiles:
         version = digest.hexdigest()[:12]
         if NEEDED not in files:
             return cls(version, _html(MISSING), files, {})
+        imports = {name: _imports_of(name, file.content.decode()) for name, file in files.items()}
         views = {
-            view: _html(_document(folder, version, files, [START, f"js/{view}.js"]))
+            view: _html(_document(folder, version, imports, [START, f"js/{view}.js"]))
             for view in VIEWS
         }
-        return cls(version, _html(_document(folder, version, files, [START])), files, views)
+        return cls(version, _html(_document(folder, version, imports, [START])), files, views)
 
 
 def _document(
-    folder: Path, version: str, files: Mapping[str, PageFile], starts: Sequence[str]
+    folder: Path, version: str, imports: Mapping[str, Sequence[str]], starts: Sequence[str]
 ) -> str:
     """The page's HTML, which names each module so that none waits for another to ask for it."""
     base = f"/static/{version}"
     modules = "\n".join(
         f'<link rel="modulepreload" href="{base}/{name}">'
-        for name in sorted(_imported(files, starts))
+        for name in sorted(_imported(imports, starts))
     )
     text = (folder / "index.html").read_text(encoding="utf-8")
     return text.replace("{base}", base).replace("{modules}", modules)
 
 
-def _imported(files: Mapping[str, PageFile], starts: Sequence[str]) -> set[str]:
+def _imported(imports: Mapping[str, Sequence[str]], starts: Sequence[str]) -> set[str]:
     """The modules that these need at once; views that are imported later are not."""
     found, waiting = set[str](), [*starts]
     while waiting:
         name = waiting.pop()
-        if name in found or name not in files:
-            continue
-        found.add(name)
-        asked = IMPORT.findall(files[name].content.decode())
-        waiting += [posixpath.normpath(f"{posixpath.dirname(name)}/{path}") for path in asked]
+        if name not in found and name in imports:
+            found.add(name)
+            waiting += imports[name]
     return found
+
+
+def _imports_of(name: str, content: str) -> list[str]:
+    return [
+        posixpath.normpath(f"{posixpath.dirname(name)}/{path}") for path in IMPORT.findall(content)
+    ]
 
 
 def _html(text: str) -> PageFile:
