@@ -1,6 +1,12 @@
-"""Databases, storage and settings for all tests. Each database test runs on both databases."""
+"""Databases, storage and settings for all tests.
+
+What is about the database runs on both of them (tests/core, and what is marked `every_database`);
+of the other tests that use one each runs on one of the two, always the same, unless
+`--every-database` is given.
+"""
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +23,45 @@ from core.storage import Storage, open_storage
 from tests.servers.leftovers import adopt_orphans, end_leftovers, running
 from tests.servers.postgres import create_database, start_postgres
 
+# Idle threads of torch spin for milliseconds by default. Here more threads want to run than there
+# are cores, and what they wait for cannot run either. Read when torch is imported, by the tests
+# themselves and by scripts that they start; training children get theirs from the worker.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 DATABASES = ("sqlite", "postgresql")
 ON_SQLITE = pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 """For what trains for long and asks the database for nothing that shorter tests do not."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-database", action="store_true", help="each test on each database")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one of each pair of tests that differ in the database alone."""
+    if config.getoption("every_database"):
+        return
+    pairs: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        name = _without_database(item)
+        if name is not None:
+            pairs.setdefault(name, []).append(item)
+    left_out = set[pytest.Item]()
+    for name, pair in pairs.items():
+        del pair[zlib.crc32(name.encode()) % len(pair)]
+        left_out.update(pair)
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _without_database(item: pytest.Item) -> str | None:
+    """The test's name whatever its database is; None where it has none, or is to run on both."""
+    place, _, rest = item.nodeid.partition("[")
+    parts = rest.removesuffix("]").split("-")
+    is_about_it = place.startswith("tests/core/") or item.get_closest_marker("every_database")
+    if is_about_it or not set(DATABASES).intersection(parts):
+        return None
+    return "-".join([place, *(part for part in parts if part not in DATABASES)])
 
 
 def missing(what: str) -> None:

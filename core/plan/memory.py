@@ -184,11 +184,11 @@ def activation_bytes(facts: ModelFacts, settings: TrainSettings) -> float:
 
 
 def head_bytes(facts: ModelFacts, settings: TrainSettings) -> float:
-    """Around the loss: three tables of B T x V in floats, or one and the head's own gradient."""
+    """Around the loss: two tables of B T x V in floats, or one and the head's own gradient."""
     table = FLOAT * settings.tokens * facts.vocabulary
     if settings.method != "full":
-        return 3 * table
-    return max(3 * table, table + FLOAT * facts.head_parameters)
+        return 2 * table
+    return max(2 * table, table + FLOAT * facts.head_parameters)
 
 
 def _copies(facts: ModelFacts, settings: TrainSettings) -> float:

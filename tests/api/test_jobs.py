@@ -17,6 +17,8 @@ from core.states import FailureReason, JobStatus, Outcome
 from tests.api.conftest import JOBS, LOCAL, NO_JOB, Site, changed, problem_of, serving
 from tests.factories import POLICY
 
+pytestmark = pytest.mark.every_database
+
 DEAD_BROKER = "redis://127.0.0.1:1/0"
 BAD_DATA = Failure(reason=FailureReason.INVALID_TRAINING_FILE, message="Line 7 is bad.")
 

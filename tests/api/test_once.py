@@ -22,6 +22,8 @@ from core.models import Answer
 from core.settings import Settings
 from tests.api.conftest import JOBS, Site, problem_of
 
+pytestmark = pytest.mark.every_database
+
 ROOT = Path(__file__).resolve().parents[2]
 AGAIN = {"x-stainless-retry-count": "1"}
 FIRST = {"x-stainless-retry-count": "0"}

@@ -18,6 +18,8 @@ from core.queue import Lease
 from core.states import EventKind
 from tests.api.conftest import JOBS, Site, line, metrics
 
+pytestmark = pytest.mark.every_database
+
 STREAM = {"accept": "text/event-stream"}
 
 

@@ -124,6 +124,18 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 
 @pytest.fixture(scope="module")
+def running_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One that runs, from a folder that has packages of our names in it, none of them ours."""
+    for up in _up(tmp_path_factory.mktemp("up")):
+        for name in ("app", "cli", "core", "worker"):
+            (up.cwd / name).mkdir()
+            (up.cwd / name / "__init__.py").write_text("raise ImportError('the user\\'s own')\n")
+        line = up.start()
+        assert line.startswith(f"Tuneyard is ready: {up.url} ")
+        yield up
+
+
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """A running `up` with a key, a tiny model and one that cannot be loaded."""
     for up in _up(tmp_path_factory.mktemp("cli")):

@@ -14,19 +14,48 @@ from tests.cli.conftest import Up, is_ready, run, until
 pytestmark = [pytest.mark.training, pytest.mark.process]
 
 
-def test_ctrl_c_stops_everything_cleanly(up: Up) -> None:
-    """Also where the user's own folder has packages of our names, which are none of ours."""
-    for name in ("app", "cli", "core", "worker"):
-        (up.cwd / name).mkdir()
-        (up.cwd / name / "__init__.py").write_text("raise ImportError('the user\\'s own')\n")
+def test_a_second_up_of_the_same_home_names_the_first(running_up: Up) -> None:
+    up = running_up
+    assert up.process is not None
 
-    line = up.start()
-    parts = up.processes()
+    second = run(up.cwd, "up", "--home", str(up.home), "--port", str(up.port))
+
+    assert second.returncode == 1
+    assert f"already runs from {up.home} (process {up.process.pid})" in second.stderr
+    assert is_ready(up.url)
+
+
+def test_a_part_that_dies_is_started_again(running_up: Up) -> None:
+    api = _part(running_up, "app.main:create_app")
+
+    api.kill()
+
+    news = _next_news(running_up, "api ended")
+    assert news == "api ended with code 137; starting it again in 1 s\n"
+    until(lambda: is_ready(running_up.url))
+
+
+def test_a_part_whose_guard_is_killed_goes_with_it_and_is_started_again(running_up: Up) -> None:
+    broker = next(process for process in running_up.processes() if "valkey" in process.exe())
+    guard = broker.parent()
+    assert guard is not None
+
+    guard.kill()
+
+    until(lambda: not broker.is_running() or broker.status() == psutil.STATUS_ZOMBIE)
+    assert "starting it again" in _next_news(running_up, "broker ended")
+
+
+def test_ctrl_c_stops_everything_cleanly(running_up: Up) -> None:
+    """The last of those that share it. All that was started again is there to be stopped."""
+    up = running_up
+    until(lambda: is_ready(up.url))
+    # Of up, its three parts and their guards.
+    until(lambda: len(up.processes()) >= 7)
+
     up.send(signal.SIGINT)
     code, rest, _ = up.wait()
 
-    assert line.startswith(f"Tuneyard is ready: {up.url} ")
-    assert len(parts) >= 7  # up, and three parts with their guards
     assert (code, rest) == (0, "")
     assert up.processes() == []
 
@@ -35,10 +64,10 @@ def test_a_killed_up_leaves_no_process_and_its_job_goes_on_in_the_next(up: Up) -
     make_tiny_model("llama", up.home / "models" / "tiny-llama")
     write_pydoc_text(up.cwd / "text.jsonl", rows=100)
     up.start()
-    settings = {"max_steps": 300, "save_steps": 50, "logging_steps": 1, "max_length": 64}
+    settings = {"max_steps": 150, "save_steps": 20, "logging_steps": 1, "max_length": 64}
     sets = [f"--set={name}={value}" for name, value in settings.items()]
     job_id = up.run("submit", "local/tiny-llama", "-f", "text.jsonl", *sets).stdout.strip()
-    until(lambda: json.loads(up.run("show", job_id, "--json").stdout)["progress"]["step"] >= 60)
+    until(lambda: json.loads(up.run("show", job_id, "--json").stdout)["progress"]["step"] >= 25)
 
     up.send(signal.SIGKILL)
     up.wait()
@@ -49,45 +78,7 @@ def test_a_killed_up_leaves_no_process_and_its_job_goes_on_in_the_next(up: Up) -
     assert watched.returncode == 0, watched.stderr
     job = json.loads(up.run("show", job_id, "--json").stdout)
     assert len(job["attempts"]) == 2
-    assert job["attempts"][1]["resumed_from_step"] >= 50
-
-
-def test_a_part_that_dies_is_started_again(up: Up) -> None:
-    up.start()
-    api = _part(up, "app.main:create_app")
-
-    api.kill()
-
-    assert up.process is not None
-    assert up.process.stderr is not None
-    news = next(line for line in up.process.stderr if "api ended" in line)
-    assert news == "api ended with code 137; starting it again in 1 s\n"
-    until(lambda: is_ready(up.url))
-
-
-def test_a_part_whose_guard_is_killed_goes_with_it_and_is_started_again(up: Up) -> None:
-    up.start()
-    broker = next(process for process in up.processes() if "valkey" in process.exe())
-    guard = broker.parent()
-    assert guard is not None
-
-    guard.kill()
-
-    until(lambda: not broker.is_running() or broker.status() == psutil.STATUS_ZOMBIE)
-    assert up.process is not None
-    assert up.process.stderr is not None
-    assert any("starting it again" in line for line in up.process.stderr)
-
-
-def test_a_second_up_of_the_same_home_names_the_first(up: Up) -> None:
-    up.start()
-    assert up.process is not None
-
-    second = run(up.cwd, "up", "--home", str(up.home), "--port", str(up.port))
-
-    assert second.returncode == 1
-    assert f"already runs from {up.home} (process {up.process.pid})" in second.stderr
-    assert is_ready(up.url)
+    assert job["attempts"][1]["resumed_from_step"] >= 20
 
 
 def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -127,3 +118,10 @@ def _part(up: Up, argument: str) -> psutil.Process:
         for process in up.processes()
         if argument in process.cmdline() and "cli.embedded.guard" not in process.cmdline()
     )
+
+
+def _next_news(up: Up, words: str) -> str:
+    """The next line about something that ended."""
+    assert up.process is not None
+    assert up.process.stderr is not None
+    return next(line for line in up.process.stderr if words in line)

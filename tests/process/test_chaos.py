@@ -13,6 +13,8 @@ pytestmark = [pytest.mark.training, pytest.mark.process, pytest.mark.timeout(400
 SEED = 20261123
 SECONDS = 18
 USERS = 3
+TRIES = 3
+"""On a busy machine no frozen worker may have had a job."""
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -30,10 +32,16 @@ def test_every_promise_holds_whatever_is_broken(kind: str, tmp_path: Path) -> No
 
 def test_without_the_fence_the_same_run_is_found_out(tmp_path: Path) -> None:
     """The control: frozen workers wake up, write over the others, and the checker says so."""
-    with running_world("sqlite", tmp_path, celery_app="tests.chaos.unfenced") as world:
+    found = (_violations_without_the_fence(tmp_path / str(number)) for number in range(TRIES))
+    assert any(found)
+
+
+def _violations_without_the_fence(home: Path) -> list[str]:
+    home.mkdir()
+    with running_world("sqlite", home, celery_app="tests.chaos.unfenced") as world:
         monkey = Monkey(world, seed=SEED, only=("worker frozen beyond its lease",))
 
         bill = run_chaos(world, monkey, seconds=SECONDS, users=1, seed=SEED)
 
     print(bill)  # noqa: T201 - shown when the test fails
-    assert bill.violations != []
+    return bill.violations

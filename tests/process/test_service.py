@@ -112,6 +112,7 @@ def losses(service: Service, job_id: str) -> dict[int, float]:
     return dict(zip(columns["step"], columns["train_loss"], strict=True))
 
 
+@pytest.mark.every_database
 def test_from_upload_to_generation(
     service: Service, client: OpenAI, file_id: str, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from core.states import EventKind
 from tests.factories import LEASE_SECONDS, POLICY, later, make_attempt
 from worker.recorder import MAX_WAITING, Recorder
 
+pytestmark = pytest.mark.every_database
+
 
 class UncertainDatabase(Database):
     """A real database whose answers to some commits are lost: they are done nevertheless."""
