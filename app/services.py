@@ -65,7 +65,8 @@ class Services:
         self.database.close()
 
 
-def services_of(request: Request) -> Services:
+# These are asynchronous because the framework calls what is not from a thread, at every request.
+async def services_of(request: Request) -> Services:
     """The services of the app that serves this request."""
     services: Services = request.app.state.services
     return services
@@ -74,7 +75,7 @@ def services_of(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services_of)]
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
 
@@ -82,7 +83,7 @@ def _caller(request: Request) -> Caller:
 CallerDep = Annotated[Caller, Depends(_caller)]
 
 
-def _seen_by(request: Request, services: ServicesDep, caller: CallerDep) -> CallerDatabase:
+async def _seen_by(request: Request, services: ServicesDep, caller: CallerDep) -> CallerDatabase:
     action = f"{request.method} {request.url.path}"
     return CallerDatabase(services.database, caller, action)
 
