@@ -23,6 +23,17 @@ async def _optional_json_object(request: Request) -> dict[str, Any]:
     return await json_object(request) if await request.body() else {}
 
 
+OptionalJsonObject = Annotated[dict[str, Any], Depends(_optional_json_object)]
+
+
+async def _json_object(request: Request, body: OptionalJsonObject) -> dict[str, Any]:
+    # Parsed once, for whoever asks for it.
+    return body if await request.body() else parse_body(b"")
+
+
+JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
+
+
 async def json_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object, or InvalidArgument."""
     raw = await request.body()
@@ -71,7 +82,3 @@ def _children(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [*value.keys(), *value.values()]
     return value if isinstance(value, list) else []
-
-
-JsonObject = Annotated[dict[str, Any], Depends(json_object)]
-OptionalJsonObject = Annotated[dict[str, Any], Depends(_optional_json_object)]
