@@ -1,18 +1,31 @@
 """Engine, sessions and the only commit. SQLite (WAL) and PostgreSQL behave alike through it."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    func,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.errors import DatabaseFull, Unavailable
+from core.models import UtcDateTime
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +33,17 @@ BUSY_SECONDS = 10
 """How long a SQLite writer waits for another one."""
 
 CONNECT_SECONDS = 5
+CONNECTIONS = 40
+"""Of one process, made when they are needed and kept: as many as the API has threads. One that is
+made for a moment of many requests and closed again costs more than what is asked through it."""
 POSTGRESQL_FULL = "53100"
 SQLITE_FULL = "database or disk is full"
 
 _AFTER_COMMIT = "after_commit"
 _PROJECT = "project"
+_OPENED_AT = "opened_at"
+_TURN = "turn"
+_NOW = select(func.clock_timestamp())
 DEFAULT_PROJECT = "default"
 """Where everything is as long as nobody makes another project."""
 
@@ -80,6 +99,7 @@ class Database:
         try:
             with Session(engine, expire_on_commit=False) as session:
                 session.info[_PROJECT] = project_id
+                session.info[_OPENED_AT] = datetime.now(UTC)
                 yield session
         except (OperationalError, InterfaceError) as error:
             logger.warning("database: %s", error.orig)
@@ -113,10 +133,25 @@ def project_of(session: Session) -> str:
 
 def database_now(session: Session) -> datetime:
     """The clock that leases are measured with: the server's on PostgreSQL, ours on SQLite."""
-    if session.get_bind().dialect.name == "postgresql":
-        now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    if is_postgresql(session):
+        now: datetime = session.execute(_NOW).scalar_one()
         return now.astimezone(UTC)
     return datetime.now(UTC)
+
+
+def clock(session: Session) -> ColumnElement[datetime]:
+    """The same as a part of a statement, which then needs no other one to ask for it."""
+    if is_postgresql(session):
+        return func.clock_timestamp(type_=UtcDateTime())
+    return literal(datetime.now(UTC), UtcDateTime())
+
+
+def began_at(session: Session) -> datetime:
+    """When the transaction of `session` began, or began to wait for its turn, by that clock."""
+    if is_postgresql(session):
+        return session.execute(select(func.transaction_timestamp(type_=UtcDateTime()))).scalar_one()
+    opened_at: datetime = session.info[_OPENED_AT]
+    return opened_at
 
 
 def is_postgresql(session: Session) -> bool:
@@ -133,8 +168,8 @@ def _make_engine(url: str) -> Engine:
         return create_engine(
             url,
             pool_pre_ping=True,
-            pool_size=10,
-            max_overflow=30,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
             connect_args={"connect_timeout": CONNECT_SECONDS},
         )
     database = make_url(url).database
@@ -143,11 +178,13 @@ def _make_engine(url: str) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-        pool_size=10,
-        max_overflow=30,
+        pool_size=CONNECTIONS,
+        max_overflow=0,
     )
     event.listen(engine, "connect", _configure_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
+    turns = _Turns()
+    event.listen(engine, "begin", turns.begin)
+    event.listen(engine, "checkin", turns.leave)
     return engine
 
 
@@ -164,6 +201,33 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+class _Turns:
+    """Begins transactions on SQLite: those that write one after the other.
+
+    SQLite has no queue. Whoever finds the file taken looks again after a while, at last only
+    every 100 ms: writers of one process need not wait for what was free long ago.
+    """
+
+    def __init__(self) -> None:
+        self._free = threading.Lock()
+
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction; TimeoutError when no turn came."""
+        if not connection.get_execution_options().get("writes", False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        # Unlike `info`, this outlives a connection that breaks.
+        held = connection.connection.record_info
+        assert held is not None, "connections of the pool have it"
+        # Who writes one transaction after the other on one connection keeps the turn.
+        if not held.get(_TURN, False):
+            if not self._free.acquire(timeout=BUSY_SECONDS):
+                raise TimeoutError("another transaction of this process did not end")
+            held[_TURN] = True
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def leave(self, _connection: object, record: ConnectionPoolEntry) -> None:
+        """Let the next one write: the connection of this one goes back to the pool."""
+        held = record.record_info
+        if held is not None and held.pop(_TURN, False):
+            self._free.release()

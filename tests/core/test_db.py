@@ -1,15 +1,16 @@
 """Transactions: who commits, what follows a commit, and what a dead database looks like."""
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 
-from core.db import Database, after_commit, database_now
+from core.db import Database, after_commit, began_at, clock, database_now
 from core.errors import DatabaseFull, Unavailable
 from core.jobs import list_jobs
 from core.migrate import downgrade, is_current, upgrade
@@ -69,6 +70,57 @@ def test_writers_that_read_first_wait_for_each_other(database: Database) -> None
     assert errors == []
     with database.read() as session:
         assert len(list_jobs(session, limit=100)) == 40
+
+
+def test_a_writer_waits_in_this_process_for_its_turn_on_sqlite(tmp_path: Path) -> None:
+    """In SQLite it would sleep, and find out too late that the other one has ended."""
+    database = Database(f"sqlite:///{tmp_path / 'tuneyard.db'}")
+    begun: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *told: begun.append(str(told[2])))
+    counts: list[int] = []
+
+    def write() -> None:
+        with database.write() as session:
+            session.execute(text("SELECT 1"))
+
+    second = threading.Thread(target=write)
+    with database.write() as session:
+        session.execute(text("SELECT 1"))
+        second.start()
+        _wait_until(lambda: database.engine.pool.checkedout() == 2)
+        second.join(0.05)
+        counts.append(begun.count("BEGIN IMMEDIATE"))
+    second.join()
+
+    assert [*counts, begun.count("BEGIN IMMEDIATE")] == [1, 2]
+    database.close()
+
+
+def test_a_writer_whose_connection_broke_leaves_its_turn(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'tuneyard.db'}")
+    with suppress(ZeroDivisionError), database.write() as session:
+        session.connection().invalidate()
+        1 / 0  # noqa: B018 - fails on purpose
+
+    with database.write() as session:
+        assert session.execute(text("SELECT 1")).scalar_one() == 1
+    database.close()
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    while not is_so():
+        pause.wait(0.001)
+
+
+def test_a_part_of_a_statement_tells_the_time(database: Database) -> None:
+    with database.read() as session:
+        before = database_now(session)
+        told = session.execute(select(clock(session))).scalar_one()
+        after = database_now(session)
+
+        assert before <= told <= after
+        assert began_at(session) <= before
 
 
 def test_the_clock_of_the_database_is_utc(database: Database) -> None:
