@@ -35,8 +35,12 @@ def margin_of(facts: ModelFacts, settings: TrainSettings) -> float:
 
 def peak_with_margin(facts: ModelFacts, settings: TrainSettings, correction: float = 1.0) -> float:
     """The peak that a limit must have room for."""
-    peak = predict_peak(facts, settings).total * correction
-    return peak * (1 + margin_of(facts, settings))
+    return with_margin(facts, settings, predict_peak(facts, settings).total * correction)
+
+
+def with_margin(facts: ModelFacts, settings: TrainSettings, peak_bytes: float) -> float:
+    """The same of a peak that was predicted before."""
+    return peak_bytes * (1 + margin_of(facts, settings))
 
 
 def smallest_change(

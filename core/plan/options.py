@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.model_facts import ModelFacts
-from core.plan.fit import divisors, peak_with_margin
+from core.plan.fit import divisors, with_margin
 from core.plan.memory import predict_peak
 from core.plan.pace import guess_seconds
 from core.plan.settings import TrainSettings
@@ -65,7 +65,7 @@ def make_option(
         terms={name: round(value * experience.memory) for name, value in peak.terms.items()},
         moment=peak.moment,
         seconds_per_step=guess_seconds(facts, settings, cpus=cpus) * experience.seconds,
-        needed_bytes=peak_with_margin(facts, settings, experience.memory),
+        needed_bytes=with_margin(facts, settings, peak.total * experience.memory),
     )
 
 
