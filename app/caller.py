@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, insert
 from sqlalchemy.orm import Session, UOWTransaction
 
-from core.db import DEFAULT_PROJECT, Database, database_now
+from core.db import DEFAULT_PROJECT, Database, clock
 from core.errors import Forbidden
 from core.keys import Scope
 from core.models import AuditEntry
@@ -56,24 +56,27 @@ class CallerDatabase:
 
             def note(session: Session, context: UOWTransaction) -> None:
                 for row in (*session.new, *session.dirty, *session.deleted):
-                    _note(row, targets)
+                    _add_target(row, targets)
 
             event.listen(session, "after_flush", note)
             yield session
             session.flush()
             event.remove(session, "after_flush", note)
-            session.add(self._entry(session, list(targets)[:MAX_TARGETS]))
+            if session.in_transaction():
+                self._note(session, list(targets)[:MAX_TARGETS])
 
-    def _entry(self, session: Session, targets: list[str]) -> AuditEntry:
-        return AuditEntry(
-            created_at=database_now(session),
-            project_id=self._caller.project_id,
-            key_id=self._caller.key_id,
-            action=self._action[:1000],
-            targets=targets,
+    def _note(self, session: Session, targets: list[str]) -> None:
+        session.execute(
+            insert(AuditEntry).values(
+                created_at=clock(session),
+                project_id=self._caller.project_id,
+                key_id=self._caller.key_id,
+                action=self._action[:1000],
+                targets=targets,
+            )
         )
 
 
-def _note(row: Any, targets: dict[str, None]) -> None:
-    if hasattr(row, "project_id") and not isinstance(row, AuditEntry):
+def _add_target(row: Any, targets: dict[str, None]) -> None:
+    if hasattr(row, "project_id"):
         targets[row.id] = None

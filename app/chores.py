@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sqlalchemy.orm import Session
 
 from app.services import Services
+from core.answers import forget_answers
 from core.courier import deliver_due
 from core.db import database_now
 from core.errors import Unavailable
@@ -49,7 +50,8 @@ class Chores:
             ticks += 1
             chores = [self._deliver]
             if ticks % TICKS_BETWEEN_SWEEPS == 0:
-                chores += [self._delete_files, self._expire_uploads, self._forget]
+                chores += [self._delete_files, self._expire_uploads]
+                chores += [self._forget_deliveries, self._forget_answers]
             if ticks % TICKS_BETWEEN_CLEANINGS == FIRST_CLEANING:
                 chores.append(self._remove_strays)
             if not all(self._is_done(chore) for chore in chores):
@@ -85,8 +87,11 @@ class Chores:
             )
         )
 
-    def _forget(self) -> int:
+    def _forget_deliveries(self) -> int:
         return self._sweep(lambda session: forget_deliveries(session, now=database_now(session)))
+
+    def _forget_answers(self) -> int:
+        return self._sweep(lambda session: forget_answers(session, now=database_now(session)))
 
     def _remove_strays(self) -> int:
         with self._services.database.read() as session:

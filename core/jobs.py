@@ -57,10 +57,7 @@ def submit_job(
         **needs_of(resolved.plan),
         created_at=now,
         queued_at=now,
-        event_seq=0,
     )
-    session.add(job)
-    session.flush()
     created = NewEvent(
         kind=EventKind.STATE,
         message=f"Created fine-tuning job: {job.id}",
@@ -70,7 +67,12 @@ def submit_job(
         NewEvent(kind=EventKind.MESSAGE, level=Level.WARN, message=text)
         for text in resolved.warnings
     ]
-    add_events(session, job, [created, *warnings], now=now)
+    events = [created, *warnings]
+    job.event_seq = len(events)
+    session.add(job)
+    # The events need the row, which nobody else sees before it is committed with them.
+    session.flush()
+    append_events(session, job.id, events, last_seq=job.event_seq, attempt=job.attempt, now=now)
     after_commit(session, ring)
     return job
 

@@ -124,9 +124,9 @@ class Fleet:
         return known if len(known) == len(sizes) else {}
 
 
-def check_fits_ever(session: Session, plan: Mapping[str, Any] | None, *, now: datetime) -> None:
+def check_fits_ever(plan: Mapping[str, Any] | None, fleet: Fleet) -> None:
     """InsufficientDisk for a job whose checkpoints are more than every worker's disks can hold."""
-    needs, fleet = needs_of(plan), Fleet.alive(session, now=now)
+    needs = needs_of(plan)
     for place, words in PLACES.items():
         needed, sizes = needs[f"{place}_bytes"], fleet.facts(f"{place}_total_bytes")
         if needed is not None and sizes and needed > max(sizes.values()):

@@ -30,7 +30,7 @@ from core.plan.planner import PlanRequest, decide, plan
 from core.plan.reader import FactsReader
 from core.refit import effective_batch
 from core.resuming import beginning_of_retry
-from core.room import check_fits_ever
+from core.room import Fleet, check_fits_ever
 from core.spec import JobSpec, ResolvedSpec, parse_spec
 from core.states import JobStatus
 from core.streaming import check_streaming, same_rows
@@ -52,14 +52,14 @@ def resolve_spec(
     model_roots: Sequence[Path],
     max_attempts: int,
     reader: FactsReader,
+    fleet: Fleet,
     project_id: str | None = None,
 ) -> ResolvedSpec:
     """Check everything about a request that can be known before a worker sees it."""
     project_id = project_id or project_of(session)
     request, warnings = _checked(session, spec, model_roots, project_id)
-    now = database_now(session)
-    decision = decide(session, request, reader, now=now)
-    check_fits_ever(session, decision.taken, now=now)
+    decision = decide(session, request, reader, fleet)
+    check_fits_ever(decision.taken, fleet)
     return ResolvedSpec(
         training=decision.training,
         base_model=request.base_model,
@@ -68,6 +68,12 @@ def resolve_spec(
         warnings=(*warnings, *decision.warnings),
         plan=decision.taken,
     )
+
+
+def is_prepared(spec: JobSpec, reader: FactsReader) -> bool:
+    """Whether there is nothing to `prepare`."""
+    has_templates = spec.chat_template is not None or spec.template is not None
+    return not has_templates and reader.is_fetched(spec.model)
 
 
 def prepare(database: Transactions, spec: JobSpec, reader: FactsReader) -> None:
@@ -124,7 +130,7 @@ def plan_spec(
     """What a request would take, checked as `resolve_spec` does."""
     project_id = project_id or project_of(session)
     request, warnings = _checked(session, spec, model_roots, project_id)
-    answer = plan(session, request, reader, now=database_now(session))
+    answer = plan(session, request, reader, Fleet.alive(session, now=database_now(session)))
     return answer | {"warnings": [*warnings, *answer["warnings"]]}
 
 

@@ -1,10 +1,10 @@
 """Which queued job is next, and what the others wait for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, bindparam, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from core.db import is_postgresql
@@ -59,27 +59,31 @@ def queue_place(session: Session, job: Job, *, now: datetime) -> tuple[int, str]
 
 
 def queue_places(
-    session: Session, jobs: Sequence[Job], *, now: datetime
+    session: Session, jobs: Sequence[Job], *, now: datetime, fleet: Fleet | None = None
 ) -> dict[str, tuple[int, str]]:
-    """The same for those of these jobs that wait, by job, with as few questions as for one."""
+    """The same for those of these jobs that wait, by job, with as few questions as for one.
+
+    The `fleet` is that of now; it is looked up when it is not given.
+    """
     queued = [job for job in jobs if job.status is JobStatus.QUEUED]
     if not queued:
         return {}
-    fleet = Fleet.alive(session, now=now)
+    fleet = fleet or Fleet.alive(session, now=now)
     if fleet.drained:
         why = (
             f"every worker is drained; `tuneyard workers undrain {fleet.drained[0]}` lets one claim"
         )
         return {job.id: (0, _back_off(job, now) or why) for job in queued}
-    running = session.scalar(select(func.count()).where(Job.status == JobStatus.RUNNING)) or 0
-    stored, ahead = stored_bytes(session, queued), _ahead(session, queued)
+    # Who was never run has stored nothing.
+    resumed = [job for job in queued if job.attempt > 0]
+    stored = stored_bytes(session, resumed) if resumed else {}
     places = {}
-    for job in queued:
+    for job, ahead, running in _counted(session, queued):
         obstacle = _back_off(job, now) or lack_of_room(
             job, fleet, stored_bytes=stored.get(job.id, 0), is_any_running=running > 0
         )
-        waits = f"waits for a free worker; {ahead[job.id]} ahead, {running} running"
-        places[job.id] = (0, obstacle) if obstacle else (ahead[job.id], waits)
+        waits = f"waits for a free worker; {ahead} ahead, {running} running"
+        places[job.id] = (0, obstacle) if obstacle else (ahead, waits)
     return places
 
 
@@ -89,10 +93,10 @@ def _back_off(job: Job, now: datetime) -> str | None:
     return f"tried again in {(job.not_before_at - now).total_seconds():.0f} s"
 
 
-def _ahead(session: Session, jobs: Sequence[Job]) -> dict[str, int]:
-    """How many queued jobs come before each of these, whatever hinders them."""
-    other = aliased(Job)
-    count = (
+def _counts() -> Select[str, int, int]:
+    """By job: how many queued jobs come before it, whatever hinders them, and how many run."""
+    other, any_job = aliased(Job), aliased(Job)
+    ahead = (
         select(func.count())
         .where(
             other.status == JobStatus.QUEUED,
@@ -102,8 +106,18 @@ def _ahead(session: Session, jobs: Sequence[Job]) -> dict[str, int]:
         .correlate(Job)
         .scalar_subquery()
     )
-    query = select(Job.id, count).where(Job.id.in_([job.id for job in jobs]))
-    return {job_id: int(number) for job_id, number in session.execute(query)}
+    running = select(func.count()).where(any_job.status == JobStatus.RUNNING).scalar_subquery()
+    return select(Job.id, ahead, running).where(Job.id.in_(bindparam("ids", expanding=True)))
+
+
+_COUNTS = _counts()
+
+
+def _counted(session: Session, jobs: Sequence[Job]) -> Iterator[tuple[Job, int, int]]:
+    found = session.execute(_COUNTS, {"ids": [job.id for job in jobs]})
+    by_id = {job_id: (ahead, running) for job_id, ahead, running in found}
+    for job in jobs:
+        yield (job, *by_id[job.id])
 
 
 def _claimable(now: datetime, room: Room | None) -> tuple[Any, ...]:

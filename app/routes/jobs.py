@@ -1,8 +1,9 @@
 """OpenAI's fine-tuning jobs."""
 
+from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.body import JsonObject, OptionalJsonObject
@@ -23,9 +24,10 @@ from core.jobs import (
     submit_job,
 )
 from core.models import Job
+from core.room import Fleet
 from core.spec import JobSpec, RetryBody, parse_spec, retry_changes
 from core.states import JobStatus
-from core.submission import prepare, resolve_spec, retry_spec
+from core.submission import is_prepared, prepare, resolve_spec, retry_spec
 from core.waiting import queue_places
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
@@ -46,10 +48,10 @@ _RETRY_BODY = {
 }
 
 
-@router.post("", openapi_extra=_BODY)
+@router.post("", response_model=JobObject, openapi_extra=_BODY)
 def create_job(
     services: ServicesDep, database: DatabaseDep, body: JsonObject, once: OnceDep
-) -> JobObject:
+) -> Response:
     """Create a fine-tuning job; everything that can be checked now is checked now.
 
     The same Idempotency-Key with the same body is answered the same for 24 hours, and makes no
@@ -57,13 +59,14 @@ def create_job(
     """
     spec = parse_spec(body)
 
-    def create(session: Session) -> JobObject:
-        return _submit(session, services, spec)
+    def create(session: Session, now: datetime) -> JobObject:
+        return _submit(session, services, spec, now=now)
 
     def before() -> None:
         prepare(database, spec, services.facts)
 
-    return once.answer(JobObject, create, before=before)
+    is_ready = is_prepared(spec, services.facts)
+    return once.answer(create, before=None if is_ready else before)
 
 
 @router.get("")
@@ -131,19 +134,19 @@ def resume(session: WriteSession, services: ServicesDep, job_id: str) -> JobObje
     return _shown(session, job)
 
 
-@router.post("/{job_id}/retry", openapi_extra=_RETRY_BODY)
-def retry(services: ServicesDep, job_id: str, body: OptionalJsonObject, once: OnceDep) -> JobObject:
+@router.post("/{job_id}/retry", response_model=JobObject, openapi_extra=_RETRY_BODY)
+def retry(services: ServicesDep, job_id: str, body: OptionalJsonObject, once: OnceDep) -> Response:
     """Try a failed or cancelled job again as a new job, from its newest checkpoint.
 
     `training` in the body changes trainer arguments; the effective batch must stay.
     """
     changes = retry_changes(body)
 
-    def create(session: Session) -> JobObject:
+    def create(session: Session, now: datetime) -> JobObject:
         spec = retry_spec(session, get_job(session, job_id), changes)
-        return _submit(session, services, spec, retry_of=job_id)
+        return _submit(session, services, spec, now=now, retry_of=job_id)
 
-    return once.answer(JobObject, create)
+    return once.answer(create)
 
 
 @router.delete("/{job_id}")
@@ -155,27 +158,36 @@ def delete_one_job(session: WriteSession, services: ServicesDep, job_id: str) ->
 
 
 def _submit(
-    session: Session, services: Services, spec: JobSpec, *, retry_of: str | None = None
+    session: Session,
+    services: Services,
+    spec: JobSpec,
+    *,
+    now: datetime,
+    retry_of: str | None = None,
 ) -> JobObject:
-    settings = services.settings
+    settings, fleet = services.settings, Fleet.alive(session, now=now)
     resolved = resolve_spec(
         session,
         spec,
         model_roots=settings.model_roots,
         max_attempts=settings.max_attempts,
         reader=services.facts,
+        fleet=fleet,
     )
-    now, ring = database_now(session), services.doorbell.ring
+    ring = services.doorbell.ring
     job = submit_job(session, spec, resolved, now=now, ring=ring, retry_of=retry_of)
-    return _shown(session, job)
+    return _shown(session, job, now=now, fleet=fleet)
 
 
-def _shown(session: Session, job: Job) -> JobObject:
-    attempts, now = list_attempts(session, job.id), database_now(session)
+def _shown(
+    session: Session, job: Job, *, now: datetime | None = None, fleet: Fleet | None = None
+) -> JobObject:
+    now = now or database_now(session)
+    attempts = list_attempts(session, job.id) if job.attempt > 0 else []
     return JobObject.of(
         job,
         now=now,
-        queue=_place(queue_places(session, [job], now=now), job),
+        queue=_place(queue_places(session, [job], now=now, fleet=fleet), job),
         attempts=attempts,
         latest=attempts[-1] if attempts else None,
     )

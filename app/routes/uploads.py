@@ -1,8 +1,9 @@
 """OpenAI's uploads: files in parts."""
 
+from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, UploadFile
+from fastapi import APIRouter, Response, UploadFile
 from sqlalchemy.orm import Session
 
 from app.body import JsonObject
@@ -25,12 +26,12 @@ def _body(model: type[UploadBody] | type[CompleteBody]) -> dict[str, Any]:
 router = APIRouter(prefix="/v1/uploads", tags=["files"])
 
 
-@router.post("", openapi_extra=_body(UploadBody))
-def create(services: ServicesDep, body: JsonObject, once: OnceDep) -> UploadObject:
+@router.post("", response_model=UploadObject, openapi_extra=_body(UploadBody))
+def create(services: ServicesDep, body: JsonObject, once: OnceDep) -> Response:
     """Begin a file that comes in parts; it is to be completed within an hour."""
     sent = checked(UploadBody, body)
 
-    def make(session: Session) -> UploadObject:
+    def make(session: Session, _now: datetime) -> UploadObject:
         upload = create_upload(
             session,
             filename=sent.filename,
@@ -42,7 +43,7 @@ def create(services: ServicesDep, body: JsonObject, once: OnceDep) -> UploadObje
         )
         return UploadObject.of(upload)
 
-    return once.answer(UploadObject, make)
+    return once.answer(make)
 
 
 @router.post("/{upload_id}/parts", max_body_size=PART_BYTES + MULTIPART_BYTES)

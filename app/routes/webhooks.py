@@ -1,8 +1,9 @@
 """OpenAI's webhook endpoints, and the log of what was told to each."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
@@ -50,19 +51,20 @@ def get_event_types() -> EventTypeList:
     return EventTypeList(data=list(EVENT_TYPES))
 
 
-@router.post("/webhook_endpoints", openapi_extra=_body(EndpointBody))
-def create(services: ServicesDep, body: JsonObject, once: OnceDep) -> EndpointWithSecret:
+@router.post(
+    "/webhook_endpoints", response_model=EndpointWithSecret, openapi_extra=_body(EndpointBody)
+)
+def create(services: ServicesDep, body: JsonObject, once: OnceDep) -> Response:
     """Tell a URL of ended jobs; the secret of its signatures is shown here only."""
     sent = checked(EndpointBody, body)
     services.egress.check_destination(sent.url)
 
-    def make(session: Session) -> EndpointWithSecret:
-        now = database_now(session)
+    def make(session: Session, now: datetime) -> EndpointWithSecret:
         fields = sent.model_dump()
         endpoint = create_endpoint(session, **fields, now=now, project_id=project_of(session))
         return EndpointWithSecret.of(endpoint)
 
-    return once.answer(EndpointWithSecret, make)
+    return once.answer(make)
 
 
 @router.get("/webhook_endpoints")

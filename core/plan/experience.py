@@ -13,7 +13,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from core.model_facts import ModelFacts
@@ -49,23 +49,19 @@ def learned(
 
     Memory is told by rows of like length, time by like steps of this worker.
     """
-    kind = PlanOutcome.family == facts.family, PlanOutcome.method == settings.method
-    weighed = _nearest(
-        session,
-        (*kind, PlanOutcome.measured_memory_bytes.is_not(None)),
-        {"parameters": facts.parameters, "longest_tokens": settings.length},
-    )
-    timed = _nearest(
-        session,
-        (
-            *kind,
-            PlanOutcome.worker == worker,
-            PlanOutcome.measured_seconds_per_step.is_not(None),
-        ),
-        {"parameters": facts.parameters, "step_tokens": settings.step_tokens},
-    )
+    sizes = {
+        "parameters": facts.parameters,
+        "longest_tokens": settings.length,
+        "step_tokens": settings.step_tokens,
+    }
+    given: dict[str, Any] = {"family": facts.family, "method": settings.method, "worker": worker}
+    given |= {f"least_{name}": size / ALIKE for name, size in sizes.items()}
+    given |= {f"most_{name}": size * ALIKE for name, size in sizes.items()}
+    rows = session.execute(_ALIKE, given).all()
+    weighed = _nearest(rows, sizes, "longest_tokens")
+    timed = _nearest(rows, sizes, "step_tokens")
     memory = [_memory_ratio(row) for row in weighed]
-    seconds = [(row.measured_seconds_per_step or 0) / row.raw_seconds_per_step for row in timed]
+    seconds = [row.measured_seconds_per_step / row.raw_seconds_per_step for row in timed]
     return Experience(
         memory=min(MOST, max(LEAST, median(memory))) if memory else 1.0,
         runs=len(memory),
@@ -74,30 +70,60 @@ def learned(
     )
 
 
-def _nearest(
-    session: Session, conditions: Sequence[ColumnElement[bool]], sizes: Mapping[str, int]
-) -> list[PlanOutcome]:
-    """Of the newest outcomes that are alike in all sizes, those that are most alike."""
+def _newest(by: str, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """The newest outcomes that are alike in parameters and in the size `by`."""
+    table = PlanOutcome
     near = [
-        getattr(PlanOutcome, name).between(size / ALIKE, size * ALIKE)
-        for name, size in sizes.items()
+        getattr(table, name).between(bindparam(f"least_{name}"), bindparam(f"most_{name}"))
+        for name in ("parameters", by)
     ]
-    query = select(PlanOutcome).where(*conditions, *near).order_by(PlanOutcome.created_at.desc())
-    rows = session.scalars(query.limit(RUNS)).all()
+    rows = (
+        select(
+            literal(by).label("alike_by"),
+            table.parameters,
+            table.longest_tokens,
+            table.step_tokens,
+            table.is_filled,
+            table.raw_memory_bytes,
+            table.measured_memory_bytes,
+            table.raw_seconds_per_step,
+            table.measured_seconds_per_step,
+        )
+        .where(table.family == bindparam("family"), table.method == bindparam("method"))
+        .where(*conditions, *near)
+        .order_by(table.created_at.desc())
+        .limit(RUNS)
+    )
+    return select(rows.subquery())
 
-    def distance(row: PlanOutcome) -> float:
-        return max(abs(math.log(getattr(row, name) / size)) for name, size in sizes.items())
 
-    return sorted(rows, key=distance)[:NEAREST]
+_ALIKE = union_all(
+    _newest("longest_tokens", PlanOutcome.measured_memory_bytes.is_not(None)),
+    _newest(
+        "step_tokens",
+        PlanOutcome.worker == bindparam("worker"),
+        PlanOutcome.measured_seconds_per_step.is_not(None),
+    ),
+)
+"""What `learned` looks at, for both of its questions."""
 
 
-def _memory_ratio(row: PlanOutcome) -> float:
+def _nearest(rows: Sequence[Row[Any]], sizes: Mapping[str, int], by: str) -> list[Row[Any]]:
+    """Of the outcomes that are alike in parameters and in the size `by`, those most alike."""
+
+    def distance(row: Row[Any]) -> float:
+        return max(abs(math.log(getattr(row, name) / sizes[name])) for name in ("parameters", by))
+
+    return sorted((row for row in rows if row.alike_by == by), key=distance)[:NEAREST]
+
+
+def _memory_ratio(row: Row[Any]) -> float:
     """Measured by predicted. Too low is the dangerous side, so not all may lower a plan.
 
     Uneven or masked rows leave the predicted micro-batch unfilled: what they took less is due to
     the data, and the next data may be others. They say only that the plan was not too low.
     """
-    ratio = (row.measured_memory_bytes or 0) / row.raw_memory_bytes
+    ratio: float = row.measured_memory_bytes / row.raw_memory_bytes
     return ratio if row.is_filled else max(1.0, ratio)
 
 

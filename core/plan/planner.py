@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -23,10 +22,9 @@ from core.plan.reader import FactsReader
 from core.plan.settings import TrainSettings, check_length, settings_of
 from core.plan.trained import basis_of
 from core.refit import ACCUMULATION, CHECKPOINTING, MICRO_BATCH
-from core.workers import cpus_of, list_workers, memory_of
+from core.room import Fleet
+from core.workers import cpus_of, memory_of
 
-ALIVE_SECONDS = 120.0
-"""A worker that was silent for longer is not planned for."""
 DEFAULT_SAVE_STEPS = 500
 LEARNING_RATES = {"full": 2e-5, "adapters": 2e-4}
 
@@ -52,29 +50,24 @@ class Decision:
 
     training: dict[str, Any]
     taken: dict[str, Any] | None = None
-    answer: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
 
 
-def decide(
-    session: Session, request: PlanRequest, reader: FactsReader, *, now: datetime
-) -> Decision:
+def decide(session: Session, request: PlanRequest, reader: FactsReader, fleet: Fleet) -> Decision:
     """The plan of a job. A model that cannot be read leaves "auto" to the trainer's defaults."""
     try:
         facts = reader.read(session, request.base_model, project_id=request.project_id)
     except TuneyardError as error:
         return _unplanned(request, error.message)
-    return _Planner(session, request, facts, now).decide()
+    return _Planner(session, request, facts, fleet).decide()
 
 
 def plan(
-    session: Session, request: PlanRequest, reader: FactsReader, *, now: datetime
+    session: Session, request: PlanRequest, reader: FactsReader, fleet: Fleet
 ) -> dict[str, Any]:
     """The plan for people; raises where `decide` would do without one."""
     facts = reader.read(session, request.base_model, project_id=request.project_id)
-    answer = _Planner(session, request, facts, now).decide().answer
-    assert answer is not None
-    return answer
+    return _Planner(session, request, facts, fleet).answer()
 
 
 def _unplanned(request: PlanRequest, why: str) -> Decision:
@@ -89,14 +82,13 @@ def _unplanned(request: PlanRequest, why: str) -> Decision:
 
 
 class _Planner:
-    def __init__(self, session: Session, request: PlanRequest, facts: ModelFacts, now: datetime):
+    def __init__(self, session: Session, request: PlanRequest, facts: ModelFacts, fleet: Fleet):
         self._request = request
         self._facts = facts
         self._amount = Amount.of(request.file)
         self._reasons: dict[str, str] = {}
         self._warnings: list[str] = []
-        alive = now - timedelta(seconds=ALIVE_SECONDS)
-        self._workers = [w for w in list_workers(session) if w.heartbeat_at >= alive]
+        self._workers = fleet.workers
         self._training = self._without_simple_autos()
         self._batch = batch_of(request.training, request.effective_batch_size)
         self._settings = self._make_settings()
@@ -108,9 +100,19 @@ class _Planner:
         self._limit = self._find_limit()
 
     def decide(self) -> Decision:
+        """What a job takes. The other options are for people who ask, and left out."""
+        taken, course = self._decided()
+        return Decision(self._training, self._on_job(taken, course), self._warnings)
+
+    def answer(self) -> dict[str, Any]:
+        """The same, beside all that could be taken."""
         options = all_options(
             self._facts, self._settings, cpus=self._cpus, experience=self._experience
         )
+        taken, course = self._decided()
+        return self._answer(options, taken, course)
+
+    def _decided(self) -> tuple[Option, Course]:
         taken = self._take()
         self._settle(taken)
         course = course_of(
@@ -120,8 +122,7 @@ class _Planner:
             length=self._settings.length,
         )
         self._warn(taken)
-        answer = self._answer(options, taken, course)
-        return Decision(self._training, self._on_job(taken, answer), answer, self._warnings)
+        return taken, course
 
     def _without_simple_autos(self) -> dict[str, Any]:
         """All that "auto" means apart from the split."""
@@ -239,8 +240,6 @@ class _Planner:
 
     def _answer(self, options: list[Option], taken: Option, course: Course) -> dict[str, Any]:
         recommended = best_option(options, self._limit)
-        method = self._settings.method
-        pace = "measured" if self._experience.timed_runs else "guess"
         warnings = list(self._warnings)
         if not self._workers:
             warnings.append("No worker is there: time is guessed for two cores.")
@@ -249,31 +248,16 @@ class _Planner:
         return {
             "object": "fine_tuning.plan",
             "model": self._facts.as_dict(),
-            "method": method,
             "trained_parameters": trained_parameters(self._facts, self._settings),
-            "effective_batch_size": self._batch.effective,
             "rows": self._amount.rows,
             "max_length": self._settings.length,
-            "steps": course.steps,
-            "epochs": course.epochs,
-            "tokens": course.tokens,
+            **self._outline(course),
             "options": [option.as_dict() for option in options],
             "recommended": recommended.as_dict(),
             "taken": taken.as_dict(),
             "total_seconds": _total(recommended, course),
-            "seconds_are": pace,
-            "checkpoint_bytes": self._checkpoint_bytes(),
-            "disk_bytes": self._checkpoint_bytes() * _checkpoints(self._training, course),
-            "limit_bytes": self._limit,
             "margin": margin_of(self._facts, self._settings),
-            "correction": {
-                "peak_memory": round(self._experience.memory, 4),
-                "runs": self._experience.runs,
-                "seconds_per_step": round(self._experience.seconds, 4),
-                "timed_runs": self._experience.timed_runs,
-            },
             "training": dict(self._training),
-            "reasons": dict(self._reasons),
             "workers": [self._verdict(worker, taken) for worker in self._workers],
             "warnings": warnings,
         }
@@ -309,24 +293,31 @@ class _Planner:
         state = OPTIMIZER_BYTES.get(self._settings.optimizer, 8)
         return round((FLOAT + state) * trained)
 
-    def _on_job(self, taken: Option, answer: Mapping[str, Any]) -> dict[str, Any]:
-        kept = (
-            "method",
-            "effective_batch_size",
-            "steps",
-            "epochs",
-            "tokens",
-            "checkpoint_bytes",
-            "disk_bytes",
-            "limit_bytes",
-            "seconds_are",
-            "correction",
-            "reasons",
-        )
-        course = Course(answer["steps"], answer["epochs"], answer["tokens"])
+    def _outline(self, course: Course) -> dict[str, Any]:
+        """What the answer says and the job keeps."""
+        return {
+            "method": self._settings.method,
+            "effective_batch_size": self._batch.effective,
+            "steps": course.steps,
+            "epochs": course.epochs,
+            "tokens": course.tokens,
+            "checkpoint_bytes": self._checkpoint_bytes(),
+            "disk_bytes": self._checkpoint_bytes() * _checkpoints(self._training, course),
+            "limit_bytes": self._limit,
+            "seconds_are": "measured" if self._experience.timed_runs else "guess",
+            "correction": {
+                "peak_memory": round(self._experience.memory, 4),
+                "runs": self._experience.runs,
+                "seconds_per_step": round(self._experience.seconds, 4),
+                "timed_runs": self._experience.timed_runs,
+            },
+            "reasons": dict(self._reasons),
+        }
+
+    def _on_job(self, taken: Option, course: Course) -> dict[str, Any]:
         return (
             taken.as_dict()
-            | {name: answer[name] for name in kept}
+            | self._outline(course)
             | {
                 "family": self._facts.family,
                 "total_seconds": _total(taken, course),

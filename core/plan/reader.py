@@ -47,9 +47,13 @@ class FactsReader:
         self._hub: dict[str, tuple[float, ModelFacts]] = {}
         self._away_until = 0.0
 
+    def is_fetched(self, name: str) -> bool:
+        """Whether the facts of a model need no network, as those of all but the Hub's never do."""
+        return parse_model(name).kind != "hub" or self._cached(name) is not None
+
     def prefetch(self, name: str) -> None:
-        """Fetch the facts of a Hub model; other models need no network."""
-        if parse_model(name).kind != "hub" or self._cached(name) is not None:
+        """Fetch the facts of a Hub model, where they are not here."""
+        if self.is_fetched(name):
             return
         if time.monotonic() < self._away_until:
             raise Unavailable(

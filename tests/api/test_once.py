@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,19 @@ from typing import Any
 import pytest
 from httpx import Response
 from openai import OpenAI
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from core.answers import KEPT, RETRIED_WITHIN, Ticket, keep_answer, open_ticket, take_turn
-from core.db import Database, database_now
-from core.models import Answer
+from core.answers import (
+    KEPT,
+    RETRIED_WITHIN,
+    Ticket,
+    forget_answers,
+    keep_answer,
+    open_ticket,
+    take_turn,
+)
+from core.db import Database, began_at, database_now
+from core.models import Answer, AuditEntry
 from core.settings import Settings
 from tests.api.conftest import JOBS, Site, problem_of
 
@@ -137,12 +146,13 @@ def test_a_retry_long_after_is_another_job(
 
 def _ticket(database: Database, *, is_retry: bool) -> Ticket:
     with database.read() as session:
-        return open_ticket(session, scope="a", body={"b": 1}, key=None, is_retry=is_retry)
+        now = database_now(session)
+    return open_ticket(scope="a", body={"b": 1}, key=None, is_retry=is_retry, began_at=now)
 
 
-def _do(database: Database, ticket: Ticket, answer: dict[str, Any]) -> dict[str, Any]:
+def _do(database: Database, ticket: Ticket, answer: str) -> str:
     with database.write() as session:
-        found = take_turn(session, ticket, now=database_now(session))
+        _, found = take_turn(session, ticket)
         if found is None:
             keep_answer(session, ticket, answer)
         return found or answer
@@ -152,9 +162,61 @@ def test_an_attempt_that_its_own_retry_overtook_is_answered_like_it(database: Da
     slow = _ticket(database, is_retry=False)
     fast = _ticket(database, is_retry=True)
 
-    assert _do(database, fast, {"job": 1}) == {"job": 1}
-    assert _do(database, slow, {"job": 2}) == {"job": 1}
-    assert _do(database, _ticket(database, is_retry=False), {"job": 3}) == {"job": 3}
+    assert _do(database, fast, "job 1") == "job 1"
+    assert _do(database, slow, "job 2") == "job 1"
+    assert _do(database, _ticket(database, is_retry=False), "job 3") == "job 3"
+
+
+def test_an_attempt_without_a_ticket_of_its_own_time_is_answered_like_its_retry(
+    database: Database,
+) -> None:
+    """Whoever takes a turn at once came in when its transaction began."""
+    slow = replace(_ticket(database, is_retry=False), began_at=None)
+    fast = _ticket(database, is_retry=True)
+    answers: list[str] = []
+
+    def overtaken() -> None:
+        with database.write() as session:
+            began_at(session)
+            has_begun.set()
+            is_overtaken.wait(60)
+            _, found = take_turn(session, slow)
+            answers.append(found or "job 2")
+
+    has_begun, is_overtaken = threading.Event(), threading.Event()
+    thread = threading.Thread(target=overtaken)
+    thread.start()
+    has_begun.wait(60)
+    _do(database, fast, "job 1")
+    is_overtaken.set()
+    thread.join()
+
+    assert answers == ["job 1"]
+    with database.write() as session:
+        _, found = take_turn(session, slow)
+    assert found is None
+
+
+def test_a_repeated_request_is_not_in_the_audit_log(
+    site: Site, body: dict[str, Any], database: Database
+) -> None:
+    for _ in range(3):
+        _post(site, body, idempotency_key="mine")
+
+    with database.read() as session:
+        entries = session.scalars(select(AuditEntry).where(AuditEntry.action == f"POST {JOBS}"))
+        assert len(entries.all()) == 1
+
+
+def test_old_answers_are_forgotten(site: Site, body: dict[str, Any], database: Database) -> None:
+    _post(site, body, idempotency_key="old")
+    _make_older(database, KEPT + timedelta(seconds=1))
+    kept = _post(site, body, idempotency_key="new")
+
+    with database.write() as session:
+        assert forget_answers(session, now=database_now(session)) == 1
+        assert forget_answers(session, now=database_now(session)) == 0
+    assert _post(site, body, idempotency_key="new").content == kept.content
 
 
 def test_of_many_at_the_same_time_one_is_done(site: Site, body: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from core.failure import Failure
 from core.jobs import pause_job, resume_job
 from core.models import Job, Worker
 from core.queue import claim_job, fail_attempt, stop_attempt
-from core.room import Hold, Room, check_fits_ever, reserved_bytes
+from core.room import Fleet, Hold, Room, check_fits_ever, reserved_bytes
 from core.states import FailureReason, JobStatus, Outcome
 from core.waiting import count_claimable, queue_place, resume_held_jobs
 from tests.factories import NOW, POLICY, later, make_attempt, make_job
@@ -122,7 +122,7 @@ def test_what_can_never_fit_is_refused(session: Session) -> None:
     make_worker(session, scratch_total_bytes=199, storage_total_bytes=10_000)
 
     with pytest.raises(InsufficientDisk, match=r"TUNEYARD_SCRATCH.*save_total_limit") as raised:
-        check_fits_ever(session, PLAN, now=NOW)
+        check_fits_ever(PLAN, Fleet.alive(session, now=NOW))
 
     assert raised.value.param == "training.save_total_limit"
 
@@ -142,7 +142,7 @@ def test_what_may_fit_is_accepted(
 ) -> None:
     make_worker(session, seen=seen, **facts)
 
-    check_fits_ever(session, plan, now=NOW)
+    check_fits_ever(plan, Fleet.alive(session, now=NOW))
 
 
 def test_a_job_that_ran_out_of_room_pauses_and_goes_on_by_itself(session: Session) -> None:

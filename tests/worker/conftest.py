@@ -11,6 +11,7 @@ from core.events import read_events, read_metrics
 from core.files import add_file, store_file
 from core.jobs import get_job, submit_job
 from core.models import Event, Job
+from core.room import Fleet
 from core.settings import Settings
 from core.spec import parse_spec
 from core.storage import Storage
@@ -83,14 +84,15 @@ class Bench:
             body.setdefault("training_file", self.upload())
         spec = parse_spec({**body, "training": training})
         with self.database.write() as session:
+            now = database_now(session)
             resolved = resolve_spec(
                 session,
                 spec,
                 model_roots=self.settings.model_roots,
                 max_attempts=3,
                 reader=facts_reader(self.settings.model_roots),
+                fleet=Fleet.alive(session, now=now),
             )
-            now = database_now(session)
             return submit_job(session, spec, resolved, now=now, ring=lambda: None)
 
     def job(self, job_id: str) -> Job:

@@ -26,6 +26,7 @@ from core.jobs import (
     submit_job,
 )
 from core.models import Attempt, Event
+from core.room import Fleet
 from core.states import EventKind, JobStatus, Outcome
 from core.submission import resolve_spec, retry_spec
 from tests.conftest import ON_SQLITE
@@ -513,10 +514,15 @@ def test_a_retried_job_goes_on_from_the_last_checkpoint(bench: Bench) -> None:
         spec = retry_spec(session, get_job(session, failed.id), {"max_steps": reached + 3})
         spec = spec.model_copy(update={"max_seconds": None})
         roots = bench.settings.model_roots
-        resolved = resolve_spec(
-            session, spec, model_roots=roots, max_attempts=3, reader=facts_reader(roots)
-        )
         now = database_now(session)
+        resolved = resolve_spec(
+            session,
+            spec,
+            model_roots=roots,
+            max_attempts=3,
+            reader=facts_reader(roots),
+            fleet=Fleet.alive(session, now=now),
+        )
         again = submit_job(session, spec, resolved, now=now, ring=lambda: None, retry_of=failed.id)
 
     runtime.work()
