@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,12 @@ RETRIED_WITHIN = timedelta(minutes=15)
 """Longer than a client waits for an answer and between its attempts together."""
 MAX_FORGOTTEN = 1000
 """Answers that are deleted in one transaction."""
+_KEEP = (
+    update(Answer)
+    .where(Answer.id == bindparam("ticket"))
+    .values(body=bindparam("answer"))
+    .execution_options(synchronize_session=False)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +104,7 @@ def take_turn(session: Session, ticket: Ticket) -> tuple[datetime, str | None]:
 
 def keep_answer(session: Session, ticket: Ticket, body: str) -> None:
     """Remember what the request is answered, as JSON, in the transaction of `take_turn`."""
-    session.execute(
-        update(Answer)
-        .where(Answer.id == ticket.id)
-        .values(body=body)
-        .execution_options(synchronize_session=False)
-    )
+    session.execute(_KEEP, {"ticket": ticket.id, "answer": body})
 
 
 def forget_answers(session: Session, *, now: datetime) -> int:

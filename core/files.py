@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.dataset import FileReport, FormatName
@@ -28,6 +28,10 @@ PURPOSES = ("fine-tune", "assistants", "batch", "vision", "user_data", "evals")
 MAX_NAME_LENGTH = 255
 MAX_DELETED = 100
 """Expired files that are deleted in one transaction."""
+_ONE_FILE = select(File).where(
+    File.id == bindparam("file"), File.project_id == bindparam("project")
+)
+"""Built once: that costs more than to ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def get_file(
 ) -> File:
     """The file with this id, or FileNotFound."""
     project_id = project_id or project_of(session)
-    file = session.scalar(select(File).where(File.id == file_id, File.project_id == project_id))
+    file = session.scalar(_ONE_FILE, {"file": file_id, "project": project_id})
     if file is None:
         raise FileNotFound(f"No such file: {file_id}", param=param)
     return file

@@ -17,6 +17,7 @@ from core.models import ApiKey, AuditEntry, BrowserSession, Project
 SESSION_HOURS = 12
 SHOWN_CHARACTERS = 8
 """Of a key, to tell it from others in a list."""
+_ANY_KEY = select(ApiKey.id).limit(1)
 
 
 class Scope(StrEnum):
@@ -63,7 +64,7 @@ def create_key(
 
 def has_keys(session: Session) -> bool:
     """Whether there ever was a key: then nobody comes in without one."""
-    return session.scalar(select(ApiKey.id).limit(1)) is not None
+    return session.scalar(_ANY_KEY) is not None
 
 
 def find_key(session: Session, text: str, *, now: datetime) -> ApiKey | None:

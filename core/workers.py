@@ -10,10 +10,12 @@ from core.db import after_commit
 from core.errors import WorkerNotFound
 from core.models import Worker
 
+_LAST_SEEN_FIRST = select(Worker).order_by(Worker.heartbeat_at.desc())
+
 
 def list_workers(session: Session) -> Sequence[Worker]:
     """The workers, the one that was seen last first."""
-    return session.scalars(select(Worker).order_by(Worker.heartbeat_at.desc())).all()
+    return session.scalars(_LAST_SEEN_FIRST).all()
 
 
 def get_worker(session: Session, name: str) -> Worker:
