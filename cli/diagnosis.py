@@ -45,7 +45,7 @@ def commands(job: dict[str, Any], evidence: dict[str, Any], name: str) -> Iterat
     elif change and not change.get("quantization"):
         verb = "jobs clone" if change.get("peft") else "retry"
         yield f"tuneyard {verb} {name} {options_of(change)}"
-    elif code == "out_of_memory":
+    elif code == "out_of_memory" and evidence.get("depends_on_batch", True):
         length = int(training.get("max_length") or 1024)
         if length > SHORTEST:
             yield f"tuneyard retry {name} --max_length {length // 2}"

@@ -1,7 +1,8 @@
 """What to change when an attempt ran out of memory: smaller micro-batches, same effective batch.
 
 The loss of a step is normalised over all tokens of its effective batch, so the split into
-micro-batches does not show in the curve.
+micro-batches does not show in the curve. What is needed for any batch, as the weights are, is not
+helped by this: such a failure says so, and nothing is tried (`core.remedy`).
 """
 
 from collections.abc import Mapping

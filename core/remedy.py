@@ -52,8 +52,10 @@ def _pause(session: Session, job: Job, failure: Failure, hold: Hold, *, now: dat
 
 
 def _smaller(job: Job, failure: Failure) -> Remedy | None:
-    in_evaluation = bool((failure.evidence or {}).get("in_evaluation"))
-    smaller = refit(job.training, in_evaluation=in_evaluation)
+    evidence = failure.evidence or {}
+    if not evidence.get("depends_on_batch", True):
+        return None
+    smaller = refit(job.training, in_evaluation=bool(evidence.get("in_evaluation")))
     if smaller is None:
         return None
     return Remedy(

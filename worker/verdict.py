@@ -12,6 +12,8 @@ from worker.relay import Relay
 
 READING = ("load", "data")
 """Phases in which a child only reads the model, and makes tokens with its tokenizer."""
+LOADING = ("fetch", *READING)
+"""Phases in which memory goes to what no batch makes smaller."""
 BROKEN = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE)
 """How native code ends that cannot go on: it would end so again."""
 BAD_ALLOC = "terminate called after throwing an instance of 'std::bad_alloc'"
@@ -43,11 +45,15 @@ def told(message: dict[str, Any], relay: Relay, traces: Traces) -> Failure:
     evidence = traces.as_evidence(relay)
     for name in ("step", "peak_memory_bytes"):
         evidence[name] = message[name] if message.get(name) is not None else evidence[name]
+    evidence["in_evaluation"] = message.get("in_evaluation", False)
+    reason = FailureReason.of(message["code"])
+    if reason is FailureReason.OUT_OF_MEMORY:
+        evidence["depends_on_batch"] = message["depends_on_batch"]
     return Failure(
-        reason=FailureReason.of(message["code"]),
+        reason=reason,
         message=message["message"],
         param=message.get("param"),
-        evidence=evidence | {"in_evaluation": message.get("in_evaluation", False)},
+        evidence=evidence,
     )
 
 
@@ -64,17 +70,11 @@ def died(relay: Relay, traces: Traces, *, is_killed_by_kernel: bool) -> Failure:
     """The failure of a child that ended without a word."""
     code, evidence = traces.exit_code, traces.as_evidence(relay)
     if code == -signal.SIGKILL and is_killed_by_kernel:
-        return Failure(
-            reason=FailureReason.OUT_OF_MEMORY,
-            message=f"The kernel killed the training at step {relay.step} for want of memory.",
-            evidence=evidence,
-        )
+        message = f"The kernel killed the training {_when(relay)} for want of memory."
+        return _out_of_memory(message, relay, evidence)
     if code == -signal.SIGABRT and BAD_ALLOC in relay.last_lines:
-        return Failure(
-            reason=FailureReason.OUT_OF_MEMORY,
-            message=f"The training found no memory at step {relay.step}, and its process aborted.",
-            evidence=evidence,
-        )
+        message = f"The training found no memory {_when(relay)}, and its process aborted."
+        return _out_of_memory(message, relay, evidence)
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     if relay.phase in READING and code in BROKEN:
         lines = [line for line in relay.last_lines if line.strip() and not line.startswith("note:")]
@@ -89,6 +89,20 @@ def died(relay: Relay, traces: Traces, *, is_killed_by_kernel: bool) -> Failure:
         reason=FailureReason.CHILD_DIED,
         message=f"The training process died at step {relay.step} ({how}).",
         evidence=evidence,
+    )
+
+
+def _when(relay: Relay) -> str:
+    return "while it was loading" if relay.phase in LOADING else f"at step {relay.step}"
+
+
+def _out_of_memory(message: str, relay: Relay, evidence: dict[str, Any]) -> Failure:
+    depends = relay.phase not in LOADING
+    return Failure(
+        reason=FailureReason.OUT_OF_MEMORY,
+        message=message,
+        param=None if depends else "model",
+        evidence=evidence | {"depends_on_batch": depends},
     )
 
 

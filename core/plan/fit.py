@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.model_facts import ModelFacts
-from core.plan.memory import predict_peak
+from core.plan.memory import fixed_bytes, loading_bytes, predict_peak
 from core.plan.settings import TrainSettings, settings_of
 from core.refit import ACCUMULATION, CHECKPOINTING, MICRO_BATCH
 
@@ -54,14 +54,22 @@ def smallest_change(
     return None
 
 
-def advice(facts: ModelFacts, settings: TrainSettings, limit_bytes: int) -> dict[str, Any]:
-    """Numbers for a job that found no room: what it needs, what there is, what would fit."""
-    predicted = predict_peak(facts, settings).total
+def advice(
+    facts: ModelFacts, settings: TrainSettings, limit_bytes: int, *, while_loading: bool = False
+) -> dict[str, Any]:
+    """Numbers for a job that found no room: what it needs, what there is, what would fit.
+
+    One that found none `while_loading` is helped by smaller weights alone.
+    """
+    predicted = (
+        loading_bytes(facts, settings) if while_loading else predict_peak(facts, settings).total
+    )
     # It has shown that it takes more than the limit, whatever was predicted.
     correction = max(1.0, limit_bytes / predicted)
     change = smallest_change(facts, settings, limit_bytes, correction)
     return {
         "needed_bytes": round(peak_with_margin(facts, settings, correction)),
+        "fixed_bytes": fixed_bytes(facts, settings),
         "limit_bytes": limit_bytes,
         "change": change.body if change else None,
         "text": change.text if change else None,

@@ -139,6 +139,22 @@ def predict_peak(facts: ModelFacts, settings: TrainSettings) -> Peak:
     return max(peaks, key=lambda peak: peak.total)
 
 
+def loading_bytes(facts: ModelFacts, settings: TrainSettings) -> int:
+    """What a child holds that has loaded its model and done nothing else."""
+    return weight_bytes(facts, settings) + RUNTIME_BYTES
+
+
+def fixed_bytes(facts: ModelFacts, settings: TrainSettings) -> int:
+    """What a step holds at the least, however small its micro-batch is."""
+    each: float = FLOAT
+    # What is paged, or of an optimizer that was not counted, may be elsewhere, or less.
+    if not settings.optimizer.startswith("paged_"):
+        each += OPTIMIZER_BYTES.get(settings.optimizer, 0)
+    runtime = RUNTIME_BYTES if settings.device == "cpu" else 0
+    trained = each * trained_parameters(facts, settings)
+    return weight_bytes(facts, settings) + round(trained) + runtime
+
+
 def weight_bytes(facts: ModelFacts, settings: TrainSettings) -> int:
     """The model as the child loads it: floats, or quantised layers between floats."""
     adapters = FLOAT * settings.lora_parameters

@@ -26,6 +26,7 @@ def failed(code: str, *, training: dict[str, Any] | None = None, **evidence: Any
             "tuneyard retry faq --max_length 256",
         ),
         (failed("out_of_memory", training={"max_length": 64}), None),
+        (failed("out_of_memory", training={"max_length": 512}, depends_on_batch=False), None),
         (
             failed("out_of_memory", advice=ADVICE),
             "tuneyard retry faq --per_device_train_batch_size 1 --gradient_accumulation_steps 16",

@@ -1,5 +1,7 @@
 """Out of memory: the same effective batch in smaller pieces, until nothing is left to change."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy.orm import Session
 
@@ -66,6 +68,18 @@ def test_a_job_is_made_smaller_until_nothing_is_left(session: Session) -> None:
     ]
     assert job.error is not None
     assert job.error["code"] == "out_of_memory"
+
+
+def test_what_no_batch_makes_smaller_fails_at_once(session: Session) -> None:
+    failure = replace(OOM, evidence={"depends_on_batch": False}, suggestion="Take LoRA.")
+    job, lease = make_attempt(session, training={"per_device_train_batch_size": 4})
+
+    fail_attempt(session, lease, failure, now=NOW, policy=POLICY)
+
+    assert job.status is JobStatus.FAILED
+    assert job.training == {"per_device_train_batch_size": 4}
+    assert job.error is not None
+    assert job.error["suggestion"] == "Take LoRA."
 
 
 def test_the_change_is_told_and_not_charged(session: Session) -> None:

@@ -77,7 +77,10 @@ def test_a_child_that_aborts_for_want_of_memory_has_run_out_of_it(phase: str) ->
     failure = _aborted("17__throw_bad_alloc", phase)
 
     assert failure.reason is FailureReason.OUT_OF_MEMORY
-    assert "step 3" in failure.message
+    assert failure.evidence is not None
+    depends = failure.evidence["depends_on_batch"]
+    assert depends is (phase == "train")
+    assert ("step 3" if depends else "while it was loading") in failure.message
 
 
 def test_a_child_that_aborts_for_another_reason_has_died() -> None:

@@ -21,6 +21,14 @@ OUT_OF_MEMORY = (
 """What the allocators of CUDA, of the CPU and of C++ say; they raise a plain RuntimeError."""
 
 
+WHAT_IS_LOADED = {
+    "load": "the model",
+    "data": "the model and its data",
+    "resume": "what the training goes on from",
+}
+"""By phase: what takes its memory however small a batch is."""
+
+
 class ChildFailure(Exception):
     """A failure that is understood where it happens."""
 
@@ -58,7 +66,7 @@ def explain(error: BaseException, order: Order, *, phase: str) -> Failure:
     """What this exception, raised in this phase, means to the user."""
     causes = list(_causes(error))
     for cause in causes:
-        failure = _understood(cause)
+        failure = _understood(cause, phase)
         if failure is not None:
             return _without_paths(failure, order)
     return _without_paths(_of_phase(causes[-1], phase), order)
@@ -72,12 +80,15 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__
 
 
-def _understood(error: BaseException) -> Failure | None:
+def _understood(error: BaseException, phase: str) -> Failure | None:
     if isinstance(error, ChildFailure):
         return Failure(error.code, error.message, error.param)
     if isinstance(error, InvalidTemplate):
         return Failure("invalid_template", error.message, error.param or "template")
     if _is_out_of_memory(error):
+        if phase in WHAT_IS_LOADED:
+            message = f"There was not enough memory to load {WHAT_IS_LOADED[phase]}."
+            return Failure("out_of_memory", message, "model")
         message = (
             "There was not enough memory. Use a smaller per_device_train_batch_size with as many "
             "more gradient_accumulation_steps, a smaller max_length, activation_checkpointing, "

@@ -64,6 +64,7 @@ class Child:
             held_memory_bytes=lambda: held_memory_bytes(order.device),
         )
         self._trainer: JobTrainer | None = None
+        self._has_begun = False
 
     def run(self) -> int:
         """Train, say how it ended, and return the exit code."""
@@ -117,6 +118,7 @@ class Child:
     def announce(self, state: TrainerState) -> None:
         """Tell what is going to be trained, and how."""
         assert self._trainer is not None
+        self._has_begun = True
         model = self._trainer.model
         self._link.send(
             "resolved",
@@ -140,7 +142,9 @@ class Child:
         self._link.send_checkpoint(step, folder, self._callback.metrics_at_save())
 
     def _fail(self, error: BaseException) -> None:
-        failure = explain(error, self._order, phase=self._phase)
+        is_resuming = self._phase == "train" and not self._has_begun
+        phase = "resume" if is_resuming else self._phase
+        failure = explain(error, self._order, phase=phase)
         is_unforeseen = self._phase == "load" and not isinstance(error, ChildFailure)
         if failure.code == "internal" or is_unforeseen:
             traceback.print_exception(error)
@@ -152,6 +156,7 @@ class Child:
             retryable=failure.is_retryable,
             step=self._trainer.state.global_step if self._trainer else 0,
             in_evaluation=_is_evaluating(error),
+            depends_on_batch=self._has_begun,
             peak_memory_bytes=peak_memory_bytes(self._order.device),
         )
 

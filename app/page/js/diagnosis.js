@@ -7,10 +7,10 @@ const SHORTEST = 64;
 const SHOWN_LINES = 20;
 
 /** Changes of the trainer's arguments that keep the effective batch, as a retry takes them. */
-function retriesOf({ training, error, plan }, advice) {
+function retriesOf({ training, error, plan }, { advice, depends_on_batch: depends = true }) {
   const found = [];
   if (advice?.change?.training && !advice.change.peft && !advice.change.quantization) found.push(advice.change.training);
-  if (error.code === "out_of_memory") {
+  if (error.code === "out_of_memory" && depends) {
     const size = plan?.per_device_train_batch_size ?? training.per_device_train_batch_size ?? 8;
     const steps = plan?.gradient_accumulation_steps ?? training.gradient_accumulation_steps ?? 1;
     const length = training.max_length ?? 1024;
@@ -47,7 +47,7 @@ export function Diagnosis({ job, live, act }) {
   const evidence = job.attempts?.findLast((one) => one.error?.evidence)?.error.evidence ?? {};
   const lines = (evidence.log ?? []).slice(-SHOWN_LINES);
   const from = placeOf(live.lines, lines);
-  const retries = retriesOf(job, evidence.advice);
+  const retries = retriesOf(job, evidence);
   const larger = evidence.advice?.change && (evidence.advice.change.peft || evidence.advice.change.quantization) ? evidence.advice : null;
   const range = { from: count(from), to: count(from + lines.length - 1), n: lines.length };
   const title = from ? t("Evidence: log lines {from} to {to}", range) : t("Evidence: the last {n} lines", range);
