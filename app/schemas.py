@@ -164,6 +164,8 @@ class JobObject(BaseModel):
     usage_metrics: None = None
     shared_with_openai: Literal[False] = False
     retry_of: str | None
+    model_revision: str | None
+    """Commit of the Hub model that is trained; null until a worker has it, and for others."""
 
     started_at: int | None
     training: dict[str, Any]
@@ -232,6 +234,7 @@ class JobObject(BaseModel):
             metadata=job.labels,
             user_provided_suffix=job.suffix,
             retry_of=job.retry_of,
+            model_revision=job.model_revision,
             training=job.training,
             peft=spec.get("peft"),
             quantization=spec.get("quantization"),

@@ -36,8 +36,9 @@ def submit_job(
 ) -> Job:
     """Put a checked request in the queue; workers are rung once it is committed.
 
-    With `retry_of` it goes on from the newest checkpoint of that job.
+    With `retry_of` it goes on from the newest checkpoint of that job, on the very same model.
     """
+    first = session.get_one(Job, retry_of) if retry_of is not None else None
     project_id = project_id or project_of(session)
     job = Job(
         id=new_id("ftjob-"),
@@ -46,7 +47,8 @@ def submit_job(
         spec=spec.as_sent(),
         training=resolved.training,
         model=spec.model,
-        base_model=resolved.base_model,
+        base_model=first.base_model if first else resolved.base_model,
+        model_revision=first.model_revision if first else None,
         training_file=spec.training_file,
         validation_file=spec.validation_file,
         suffix=spec.suffix,

@@ -139,6 +139,8 @@ class Job(Base):
     """The base model as the user named it."""
     base_model: Mapped[str]
     """The same, pinned: a job's name has become that of one of its checkpoints."""
+    model_revision: Mapped[str | None]
+    """Commit of the Hub model below it all, once a worker has fetched that; null for others."""
     training_file: Mapped[str | None]
     validation_file: Mapped[str | None]
     suffix: Mapped[str | None]

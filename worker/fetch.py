@@ -52,8 +52,8 @@ def main() -> int:
         fetch = fetch_model if request["kind"] == "model" else fetch_dataset
         return _answer(fetch(request))
     except NOT_FOUND as error:
-        message = f"The Hub has no {request['kind']} {request['name']!r} that this server may read."
-        return _answer({"code": f"{request['kind']}_not_found", "message": message}, error)
+        code = f"{request['kind']}_not_found"
+        return _answer({"code": code, "message": _what_is_missing(request, error)}, error)
     except (HfHubHTTPError, LocalEntryNotFoundError, ConnectionError) as error:
         message = f"The Hub did not deliver {request['name']!r}: {_first_line(error)}"
         return _answer({"code": "hub_unavailable", "message": message}, error)
@@ -68,19 +68,29 @@ def main() -> int:
         return _answer({"code": code, "message": _first_line(error)}, error)
 
 
+def _what_is_missing(request: dict[str, Any], error: Exception) -> str:
+    name, revision = request["name"], request["revision"] or ""
+    if isinstance(error, RevisionNotFoundError) and COMMIT.fullmatch(revision):
+        return (
+            f"The Hub no longer has commit {revision} of {name!r}, which this job began with. "
+            "Submit a new job to train with what is there now."
+        )
+    return f"The Hub has no {request['kind']} {name!r} that this server may read."
+
+
 def fetch_model(request: dict[str, Any]) -> dict[str, Any]:
     """The snapshot of a model repository, complete or not at all.
 
     What its small files say against it is said before the weights are on their way.
     """
-    small = Path(snapshot_download(request["name"], allow_patterns=SMALL_FILES))
-    check_small_files(request["name"], small)
-    folder = Path(snapshot_download(request["name"], allow_patterns=MODEL_FILES))
+    name, revision = request["name"], request["revision"]
+    small = Path(snapshot_download(name, revision=revision, allow_patterns=SMALL_FILES))
+    check_small_files(name, small)
+    # A snapshot's folder has the name of its commit: the weights are of the same one.
+    folder = Path(snapshot_download(name, revision=small.name, allow_patterns=MODEL_FILES))
     if not any(folder.glob("*.safetensors")):
-        raise ValueError(
-            f"{request['name']!r} has no safetensors weights; pickled weights are not loaded."
-        )
-    return {"path": str(folder)}
+        raise ValueError(f"{name!r} has no safetensors weights; pickled weights are not loaded.")
+    return {"path": str(folder), "revision": folder.name}
 
 
 def fetch_dataset(request: dict[str, Any]) -> dict[str, Any]:

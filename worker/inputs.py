@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +58,8 @@ class BaseModel:
     folder: Path
     public_name: str
     adapter: Path | None = None
+    revision: str | None = None
+    """Commit of what came from the Hub."""
 
 
 @dataclass(slots=True)
@@ -80,7 +82,8 @@ class Inputs:
 
     def order(self, job: Job, scratch: Path) -> dict[str, Any]:
         """The training child's order, with everything in it on this machine."""
-        model = self.model(job.base_model, job.project_id)
+        model = self.model(job.base_model, job.project_id, revision=job.model_revision)
+        self._pin(job, model)
         train, evaluation = self._data(job, model.folder)
         for source in filter(None, (train, evaluation)):
             self.tokens.lend(source["tokens_key"], scratch / "tokens")
@@ -106,14 +109,29 @@ class Inputs:
             "resume_from": self._resume(job, scratch),
         }
 
-    def model(self, name: str, project_id: str, depth: int = 0) -> BaseModel:
-        """The model of this name in a project; an adapter brings its own base along."""
+    def _pin(self, job: Job, model: BaseModel) -> None:
+        """What is trained on stays what it is, wherever the Hub's repository goes meanwhile."""
+        if model.revision == job.model_revision:
+            return
+        with self.database.write() as session:
+            now = database_now(session)
+            record(session, self.lease, [], now=now, model_revision=model.revision)
+
+    def model(
+        self, name: str, project_id: str, *, revision: str | None = None, depth: int = 0
+    ) -> BaseModel:
+        """The model of this name in a project; an adapter brings its own base along.
+
+        What comes from the Hub is of the commit `revision`, or of the newest one.
+        """
         try:
-            return self._checked_model(name, project_id, depth)
+            return self._checked_model(name, project_id, revision, depth)
         except InvalidModel as error:
             raise _refuse(FailureReason.INVALID_MODEL, error.message, "model") from error
 
-    def _checked_model(self, name: str, project_id: str, depth: int) -> BaseModel:
+    def _checked_model(
+        self, name: str, project_id: str, revision: str | None, depth: int
+    ) -> BaseModel:
         parsed = parse_model(name)
         try:
             if parsed.kind == "local":
@@ -121,13 +139,14 @@ class Inputs:
                 check_complete(name, folder)
                 return BaseModel(folder, name)
             if parsed.kind == "hub":
-                folder = Path(self._from_hub({"kind": "model", "name": name})["path"])
+                found = self._from_hub({"kind": "model", "name": name, "revision": revision})
+                folder = Path(found["path"])
                 check_links(name, folder, (self.cache / "hub").resolve())
                 check_complete(name, folder)
-                return BaseModel(folder, name)
+                return BaseModel(folder, name, revision=found["revision"])
             with self.database.read(project_id=project_id) as session:
                 checkpoint = find_model_checkpoint(session, parsed)
-                owner = session.get_one(Job, checkpoint.job_id).project_id
+                maker = session.get_one(Job, checkpoint.job_id)
         except NotFound as error:
             raise _refuse(FailureReason.MODEL_NOT_FOUND, error.message, "model") from error
         folder = self._checkpoint(checkpoint, "weights")
@@ -137,9 +156,15 @@ class Inputs:
         base_name = check_adapter(name, folder)
         if depth >= MAX_ADAPTER_DEPTH:
             raise _refuse(FailureReason.INVALID_MODEL, "Too many adapters in a row.", "model")
-        # What a permitted checkpoint began from is its own project's.
-        base = self.model(base_name, owner, depth + 1)
-        return BaseModel(base.folder, base.public_name, adapter=folder)
+        # What a permitted checkpoint began from is its own project's, and of the commit that its
+        # adapter was trained on.
+        base = self.model(
+            base_name,
+            maker.project_id,
+            revision=revision or maker.model_revision,
+            depth=depth + 1,
+        )
+        return replace(base, adapter=folder)
 
     def _data(self, job: Job, model: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
         train, evaluation = None, None

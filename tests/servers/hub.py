@@ -1,6 +1,10 @@
-"""A Hugging Face Hub in small: the reads that clients do, from folders `kind/owner/name`."""
+"""A Hugging Face Hub in small: the reads that clients do, from folders `kind/owner/name`.
+
+A folder may change: that is a new commit, and those that somebody has seen stay.
+"""
 
 import hashlib
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +25,8 @@ class FakeHub:
 
     def __init__(self, root: Path):
         self._root = root
+        self.history = root / "history"
+        """A folder for each commit that was told; without it, only the newest ones are there."""
         self.tokens: set[str | None] = set()
         self.asked: list[str] = []
         """Paths, in order."""
@@ -47,17 +53,35 @@ class FakeHub:
         folder = self._root / kind / values["owner"] / values["name"]
         return folder if folder.is_dir() else None
 
+    def _at(self, request: Request, folder: Path) -> Path | None:
+        """The folder as it was at the commit that a request names."""
+        revision = request.path_params.get("revision", "main")
+        now = _commit(folder)
+        kept = self.history / now
+        if not kept.exists():
+            shutil.copytree(folder, kept)
+        if revision in ("main", now):
+            return kept
+        kept = self.history / revision
+        return kept if kept.is_dir() else None
+
     async def _info(self, request: Request) -> Response:
         folder = self._folder(request, request.path_params["kind"])
         if folder is None:
             return _error("RepoNotFound")
+        found = self._at(request, folder)
+        if found is None:
+            return _error("RevisionNotFound")
         name = f"{folder.parent.name}/{folder.name}"
-        siblings = [{"rfilename": path.name} for path in sorted(folder.iterdir())]
-        return JSONResponse({"id": name, "sha": _commit(folder), "siblings": siblings})
+        siblings = [{"rfilename": path.name} for path in sorted(found.iterdir())]
+        return JSONResponse({"id": name, "sha": found.name, "siblings": siblings})
 
     async def _tree(self, request: Request) -> Response:
         folder = self._folder(request, request.path_params["kind"])
-        return _error("RepoNotFound") if folder is None else JSONResponse(_entries(folder))
+        if folder is None:
+            return _error("RepoNotFound")
+        found = self._at(request, folder)
+        return _error("RevisionNotFound") if found is None else JSONResponse(_entries(found))
 
     async def _missing(self, _: Request) -> Response:
         return _error("EntryNotFound")
@@ -74,8 +98,11 @@ class FakeHub:
             return _error("RepoNotFound")
         if f"{folder.parent.name}/{folder.name}" in self.gated:
             return _error("GatedRepo", status=403)
-        path = folder / request.path_params["path"]
-        headers = {"x-repo-commit": _commit(folder)}
+        found = self._at(request, folder)
+        if found is None:
+            return _error("RevisionNotFound")
+        path = found / request.path_params["path"]
+        headers = {"x-repo-commit": found.name}
         if not path.is_file():
             return _error("EntryNotFound", headers)
         self.sent.add(path.name)

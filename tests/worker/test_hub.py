@@ -11,7 +11,7 @@ import pytest
 
 from core.models import Job
 from core.states import JobStatus, Outcome
-from examples.tiny_model import write_pydoc_text
+from examples.tiny_model import make_tiny_model, write_pydoc_text
 from tests.conftest import ON_SQLITE
 from tests.servers.hub import FakeHub, running_hub
 from tests.worker.conftest import Bench
@@ -131,6 +131,74 @@ def test_a_killed_job_goes_on_with_the_rows_that_it_had_whatever_the_hub_has_now
     assert outcomes(bench, killed.id) == [Outcome.FAILED, Outcome.SUCCEEDED]
     assert bench.losses(killed.id) == bench.losses(calm.id)
     assert weights(bench, killed.id) == weights(bench, calm.id)
+
+
+@pytest.fixture
+def moving(models: Path, tmp_path: Path) -> Iterator[tuple[FakeHub, str]]:
+    """A Hub of this test's own, with acme/moving on it."""
+    shutil.copytree(models / "tiny-opt", tmp_path / "hub" / "models" / "acme" / "moving")
+    with running_hub(tmp_path / "hub") as running:
+        yield running
+
+
+def forget(bench: Bench) -> None:
+    """The worker has nothing of the Hub any more."""
+    shutil.rmtree(bench.settings.scratch_folder / "cache" / "hub")
+
+
+def move(hub: FakeHub) -> None:
+    """Other weights become the newest commit of acme/moving."""
+    folder = hub.history.parent / "models" / "acme" / "moving"
+    before = (folder / "model.safetensors").read_bytes()
+    make_tiny_model("opt", folder, seed=1)
+    assert (folder / "model.safetensors").read_bytes() != before
+
+
+ADAPTER = {"peft": {"r": 2}, "training": {"max_steps": 80, "save_steps": 5}}
+
+
+def test_a_killed_job_goes_on_with_the_model_that_it_had(
+    bench: Bench, moving: tuple[FakeHub, str]
+) -> None:
+    """Not the adapter alone: what is below it too, on a machine that never had either."""
+    hub, url = moving
+    body = {**ADAPTER, "model": "acme/moving"}
+    calm = run(bench, url, **body)
+    killed = bench.submit(**body)
+    with working(bench.runtime()) as thread:
+        wait_for(bench, killed.id, has_checkpoint)
+        move(hub)
+        forget(bench)
+        for child in training_children():
+            child.kill()
+        thread.join()
+
+    assert outcomes(bench, killed.id) == [Outcome.FAILED, Outcome.SUCCEEDED]
+    assert bench.job(killed.id).model_revision == calm.model_revision
+    assert bench.losses(killed.id) == bench.losses(calm.id)
+    assert weights(bench, killed.id) == weights(bench, calm.id)
+
+
+def test_what_was_learned_stays_on_the_model_that_it_was_learned_on(
+    bench: Bench, moving: tuple[FakeHub, str]
+) -> None:
+    """As long as the Hub has its commit; afterwards the job says which one is gone."""
+    hub, url = moving
+    short = {"training": {"max_steps": 2}}
+    first = run(bench, url, model="acme/moving", peft={"r": 2}, **short)
+    before = run(bench, url, model=f"jobs/{first.id}", **short)
+    move(hub)
+
+    after = run(bench, url, model=f"jobs/{first.id}", **short)
+    shutil.rmtree(hub.history)
+    forget(bench)
+    gone = run(bench, url, model=f"jobs/{first.id}", **short)
+
+    assert after.model_revision == before.model_revision == first.model_revision
+    assert bench.losses(after.id) == bench.losses(before.id)
+    assert gone.error is not None
+    assert (gone.error["code"], gone.error["param"]) == ("model_not_found", "model")
+    assert f"no longer has commit {first.model_revision} of 'acme/moving'" in gone.error["message"]
 
 
 def test_the_adapter_names_its_public_base(bench: Bench, hub: tuple[FakeHub, str]) -> None:
