@@ -43,9 +43,10 @@ class HubTokenizers:
         ModelNotFound, Unavailable, or InvalidArgument where the model has no tokenizer.json.
         """
         folder = self._newest(name)
-        lock = os.open(folder, os.O_RDONLY)
+        # Others may make room between its being found and being locked.
+        while (lock := _lock(folder, fcntl.LOCK_SH)) is None:
+            folder = self._newest(name)
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH)
             os.utime(folder)
             yield folder
         finally:
@@ -63,6 +64,7 @@ class HubTokenizers:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._make_room()
         staging = Path(mkdtemp(dir=self._folder, suffix=".partial"))
+        lock = _lock(staging, fcntl.LOCK_SH)
         try:
             for path, limit in LIMITS.items():
                 is_there = model.save(path, staging / path, limit, revision=commit)
@@ -75,19 +77,40 @@ class HubTokenizers:
                 raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
 
     def _make_room(self) -> None:
         """Leave room for one more; what is in use stays."""
-        folders = sorted(self._folder.iterdir(), key=lambda folder: folder.stat().st_mtime)
+        folders = sorted(self._folder.iterdir(), key=_used_at)
         for folder in folders[: max(0, len(folders) - KEPT_FOLDERS + 1)]:
-            lock = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder)
-            except OSError:
-                continue
-            finally:
+            lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
+
+
+def _lock(folder: Path, how: int) -> int | None:
+    """Lock a folder until what is returned is closed; None where it is gone, or in use."""
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, how)
+        if os.path.samestat(os.fstat(lock), folder.stat()):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return None
+
+
+def _used_at(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _plain(commit: str) -> str:
