@@ -13,6 +13,7 @@ from core.errors import IllegalTransition, InvalidState, JobNotFound, LeaseLost
 from core.events import NewEvent, append_events
 from core.ids import new_id
 from core.models import Attempt, Job
+from core.resuming import lineage
 from core.room import needs_of
 from core.spec import JobSpec, ResolvedSpec
 from core.states import TRANSITIONS, EventKind, JobStatus, Level
@@ -297,6 +298,9 @@ def delete_job(session: Session, job: Job, *, delete_bytes: Callable[[str], None
     if not job.status.is_terminal:
         raise InvalidState(f"Job {job.id} is {job.status}; cancel it first.")
     check_unused(session, job)
+    if job.retry_of is not None:
+        # Retries of this one may still begin where it would have begun.
+        session.execute(update(Job).where(Job.retry_of == job.id).values(retry_of=job.retry_of))
     session.delete(job)
     after_commit(session, lambda: delete_bytes(f"jobs/{job.id}"))
 
@@ -304,14 +308,14 @@ def delete_job(session: Session, job: Job, *, delete_bytes: Callable[[str], None
 def check_unused(session: Session, job: Job) -> None:
     """InvalidState while an unfinished job is to train on what this one learned."""
     open_states = [status for status in JobStatus if not status.is_terminal]
-    user = session.scalar(
-        select(Job.id).where(
-            Job.status.in_(open_states),
-            (Job.retry_of == job.id) | Job.base_model.startswith(f"jobs/{job.id}", autoescape=True),
-        )
+    is_used = Job.base_model.startswith(f"jobs/{job.id}", autoescape=True)
+    query = select(Job).where(
+        Job.status.in_(open_states),
+        is_used | ((Job.project_id == job.project_id) & Job.retry_of.is_not(None)),
     )
-    if user is not None:
-        raise InvalidState(f"Job {user} still needs the checkpoints of this job.")
+    for user in session.scalars(query):
+        if user.base_model.startswith(f"jobs/{job.id}") or job.id in lineage(session, user):
+            raise InvalidState(f"Job {user.id} still needs the checkpoints of this job.")
 
 
 def watch_jobs(session: Session, job_ids: Sequence[str]) -> Sequence[Row[str, int, JobStatus]]:

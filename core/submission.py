@@ -26,10 +26,11 @@ from core.errors import (
 from core.files import get_file
 from core.model_folder import check_model_folder
 from core.models import File, Job
+from core.plan.amount import DEFAULT_EPOCHS
 from core.plan.planner import PlanRequest, decide, plan
 from core.plan.reader import FactsReader
 from core.refit import effective_batch
-from core.resuming import beginning_of_retry
+from core.resuming import beginning_of_retry, last_step
 from core.room import Fleet, check_fits_ever
 from core.spec import JobSpec, ResolvedSpec, parse_spec
 from core.states import JobStatus
@@ -194,15 +195,35 @@ def retry_spec(session: Session, job: Job, training: Mapping[str, Any]) -> JobSp
 
 
 def _check_steps_left(session: Session, job: Job, training: Mapping[str, Any]) -> None:
-    steps = check_training({"max_steps": training.get("max_steps", -1)}).values["max_steps"]
     begin = beginning_of_retry(session, job)
-    if begin is not None and isinstance(steps, int) and 0 < steps <= begin.step:
+    if begin is None:
+        return
+    name = "max_steps"
+    steps = check_training({name: training.get(name, -1)}).values[name]
+    if isinstance(steps, int) and steps <= 0:
+        name = "num_train_epochs"
+        steps = _steps_of_epochs(session.get_one(Job, begin.job_id), training)
+    if isinstance(steps, int) and steps <= begin.step:
         raise InvalidArgument(
             f"The job would go on from its checkpoint of step {begin.step}, which leaves nothing "
-            f"to train with max_steps {steps}. Ask for more steps, or take that checkpoint as it "
-            f"is: jobs/{job.id}.step-{begin.step}.",
-            param="training.max_steps",
+            f"to train with {name} {training.get(name, DEFAULT_EPOCHS)}. Ask for more, or take "
+            f"that checkpoint as it is: jobs/{begin.job_id}.step-{begin.step}.",
+            param=f"training.{name}",
         )
+
+
+def _steps_of_epochs(trained: Job, training: Mapping[str, Any]) -> int | None:
+    """The last step on the rows that a job was trained on; None where they will be others."""
+    name = "num_train_epochs"
+    given = {name: training[name]} if name in training else {}
+    is_open = isinstance(check_training(given).values.get(name), str)
+    is_packed = bool(training.get("packing") or trained.training.get("packing"))
+    cutting = ("packing", "max_length", "packing_strategy")
+    is_cut_anew = any(training.get(key) != trained.training.get(key) for key in cutting)
+    report = (trained.data_report or {}).get("train")
+    if report is None or is_open or (is_packed and is_cut_anew):
+        return None
+    return last_step(training, report["sequences"])
 
 
 def _check_method(spec: JobSpec) -> None:

@@ -25,7 +25,8 @@ from core.jobs import (
     resume_job,
     submit_job,
 )
-from core.models import Attempt, Event
+from core.models import Attempt, Event, Job
+from core.resuming import last_step
 from core.room import Fleet
 from core.states import EventKind, JobStatus, Outcome
 from core.submission import resolve_spec, retry_spec
@@ -505,15 +506,12 @@ def test_the_best_checkpoint_survives_the_limit(bench: Bench) -> None:
     assert kept == [10, 2]
 
 
-def test_a_retried_job_goes_on_from_the_last_checkpoint(bench: Bench) -> None:
-    failed = bench.submit(training={"max_steps": 100_000, "save_strategy": "no"}, max_seconds=2)
-    runtime = bench.runtime()
-    runtime.work()
-    reached = bench.job(failed.id).step
+def retry(bench: Bench, job_id: str, **training: object) -> Job:
+    """A retry in the queue, without a time limit."""
+    roots = bench.settings.model_roots
     with bench.database.write() as session:
-        spec = retry_spec(session, get_job(session, failed.id), {"max_steps": reached + 3})
+        spec = retry_spec(session, get_job(session, job_id), training)
         spec = spec.model_copy(update={"max_seconds": None})
-        roots = bench.settings.model_roots
         now = database_now(session)
         resolved = resolve_spec(
             session,
@@ -523,13 +521,45 @@ def test_a_retried_job_goes_on_from_the_last_checkpoint(bench: Bench) -> None:
             reader=facts_reader(roots),
             fleet=Fleet.alive(session, now=now),
         )
-        again = submit_job(session, spec, resolved, now=now, ring=lambda: None, retry_of=failed.id)
+        return submit_job(session, spec, resolved, now=now, ring=lambda: None, retry_of=job_id)
+
+
+def test_a_retry_of_a_retry_goes_on_from_the_last_checkpoint(bench: Bench) -> None:
+    """The one between was cancelled before it came to a checkpoint of its own."""
+    failed = bench.submit(training={"max_steps": 100_000, "save_strategy": "no"}, max_seconds=2)
+    runtime = bench.runtime()
+    runtime.work()
+    reached = bench.job(failed.id).step
+    between = retry(bench, failed.id, max_steps=reached + 2)
+    with bench.database.write() as session:
+        cancel_job(session, get_job(session, between.id), now=database_now(session))
+    again = retry(bench, between.id, max_steps=reached + 3)
 
     runtime.work()
 
     runtime.join()
     assert bench.job(again.id).status is JobStatus.SUCCEEDED
     assert sorted(bench.losses(again.id)) == [reached + 1, reached + 2, reached + 3]
+
+
+@ON_SQLITE
+def test_epochs_are_as_many_steps_as_a_retry_counts(bench: Bench) -> None:
+    training = {
+        "max_steps": -1,
+        "num_train_epochs": 0.07,
+        "per_device_train_batch_size": 3,
+        "gradient_accumulation_steps": 2,
+        "dataloader_drop_last": True,
+    }
+    job = bench.submit(training=training)
+    runtime = bench.runtime()
+
+    runtime.work()
+
+    runtime.join()
+    job = bench.job(job.id)
+    assert job.data_report is not None
+    assert job.total_steps == last_step(job.training, job.data_report["train"]["sequences"])
 
 
 def test_a_deleted_job_leaves_nothing(bench: Bench) -> None:
