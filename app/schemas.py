@@ -180,6 +180,8 @@ class JobObject(BaseModel):
     resources: dict[str, Any] | None
     priority: int
     max_attempts: int
+    max_seconds: float | None
+    """Longest time of one attempt."""
     sample_prompts: list[str]
     on_non_finite: str
     rollback: dict[str, Any] | None
@@ -246,6 +248,7 @@ class JobObject(BaseModel):
             resources=spec.get("resources"),
             priority=job.priority,
             max_attempts=job.max_attempts,
+            max_seconds=spec.get("max_seconds"),
             sample_prompts=job.spec.get("sample_prompts", []),
             on_non_finite=spec.get("on_non_finite", "fail"),
             rollback=job.rollback,

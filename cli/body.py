@@ -23,7 +23,8 @@ POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 CLONED = (
     *("model", "training_file", "validation_file", "dataset", "template", "shape"),
     *("chat_template", "max_masked_fraction", "training", "peft", "quantization", "seed"),
-    *("metadata", "resources", "priority", "max_attempts", "sample_prompts", "on_non_finite"),
+    *("metadata", "resources", "priority", "max_attempts", "max_seconds", "sample_prompts"),
+    "on_non_finite",
 )
 
 

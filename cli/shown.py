@@ -149,7 +149,10 @@ def _facts(job: dict[str, Any], metrics: dict[str, list[Any]]) -> Iterator[str]:
     if attempts:
         last = attempts[-1]
         steps += f" · attempt {last['number']} on {plain(last['worker'])}"
-    yield f"  Progress  {steps}{f' · {in_words(taken)}' if taken is not None else ''}"
+    times = [in_words(taken)] if taken is not None else []
+    if job["max_seconds"]:
+        times.append(f"at most {in_words(job['max_seconds'])} an attempt")
+    yield f"  Progress  {' · '.join([steps, *times])}"
     losses = [
         f"{word} {_known(metrics, name)[-1]:.4f}"
         for word, name in (("training", "train_loss"), ("evaluation", "valid_loss"))

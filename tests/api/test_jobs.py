@@ -7,6 +7,8 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from app.main import create_app
+from cli.body import body_of
+from cli.shown import job_page
 from core.db import Database, database_now
 from core.failure import Failure
 from core.jobs import get_job, list_jobs
@@ -372,6 +374,18 @@ def test_an_unknown_job_is_not_found(site: Site, method: str, path: str) -> None
     error = problem_of(site.client.request(method, f"{JOBS}/{NO_JOB}{path}"), 404)
 
     assert (error["code"], error["param"]) == ("job_not_found", "fine_tuning_job_id")
+
+
+def test_limits_are_shown_as_they_were_asked_for(site: Site) -> None:
+    limits = {"max_seconds": 3600.0, "max_attempts": 2, "resources": {"memory": 2**30}}
+
+    limited = site.client.get(f"{JOBS}/{site.submit(**limits)}").json()
+    free = site.client.get(f"{JOBS}/{site.submit()}").json()
+
+    assert {name: limited[name] for name in limits} == limits
+    assert body_of(limited)["max_seconds"] == 3600
+    assert free["max_seconds"] is None
+    assert "at most 1 h 0 m an attempt" in job_page(limited, [], {}, server="", width=100)
 
 
 @pytest.mark.parametrize("max_steps", [1, 4, None])

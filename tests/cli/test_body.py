@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from app.schemas import JobObject
+from cli import body as bodies
 from cli.body import JobOptions, job_body, parse_bytes
 from cli.errors import Exit, UserError
+from core.spec import JobSpec
 
 CLONED = {"model": "local/old", "training_file": "file-1", "training": {"max_steps": 5}, "seed": 1}
 
@@ -53,6 +56,15 @@ def test_what_is_said_goes_over_what_is_cloned() -> None:
     assert body["training"] == {"max_steps": 9}
     assert (body["model"], body["seed"]) == ("local/old", 2)
     assert CLONED["training"] == {"max_steps": 5}
+
+
+def test_a_clone_leaves_out_nothing_that_was_asked_for() -> None:
+    """A new field of a request must be in the job that it makes, and in the clone of that."""
+    told_otherwise = {"method", "hyperparameters", "integrations", "effective_batch_size", "suffix"}
+    asked = set(JobSpec.model_fields) - told_otherwise
+
+    assert asked <= set(JobObject.model_fields)
+    assert set(bodies.CLONED) == asked
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ export function elsewhere(body, filename) {
 }
 
 /** Fields of a job that are what was asked for. */
-const ASKED = ["model", "training_file", "validation_file", "dataset", "template", "shape", "chat_template", "max_masked_fraction", "quantization", "resources", "priority", "sample_prompts", "on_non_finite", "metadata"];
+const ASKED = ["model", "training_file", "validation_file", "dataset", "template", "shape", "chat_template", "max_masked_fraction", "quantization", "resources", "priority", "max_seconds", "sample_prompts", "on_non_finite", "metadata"];
 const isGiven = (value) => value != null && value !== 0 && value !== "fail" && (typeof value !== "object" || Object.keys(value).length > 0);
 
 /** The request that would make this job again. */
