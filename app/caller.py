@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import event, insert
 from sqlalchemy.orm import Session, UOWTransaction
 
+from core.access import AuditEntry
 from core.db import DEFAULT_PROJECT, Database, clock
 from core.errors import Forbidden
 from core.keys import Scope
-from core.models import AuditEntry
 
 MAX_TARGETS = 20
 

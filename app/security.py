@@ -17,10 +17,10 @@ from app.caller import Caller
 from app.problems import problem
 from app.routes.page import DOCUMENT_PATHS
 from app.visits import Visits
+from core.access import ApiKey
 from core.db import Database, database_now
 from core.errors import Forbidden, TuneyardError, Unauthorized
 from core.keys import Scope, find_key, find_session, has_keys, usable_keys, usable_sessions
-from core.models import ApiKey
 from core.settings import Settings
 
 SESSION_PATH = "/session"

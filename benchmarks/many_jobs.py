@@ -33,7 +33,7 @@ from core.db import Database
 from core.jobs import watch_jobs
 from core.models import Event, Job
 from core.states import EventKind, JobStatus, Level
-from core.waiting import best_queued, queue_place
+from core.waiting import best_queued, queue_places
 
 JOBS = "/v1/fine_tuning/jobs"
 FEW, EVENTS, QUEUED = 10, 100, 10
@@ -160,7 +160,7 @@ def _place(side: Side) -> None:
     with side.database.read() as session:
         job = session.scalar(best_queued(session, now=NOW, room=None))
         assert job is not None
-        queue_place(session, job, now=NOW)
+        queue_places(session, [job], now=NOW)
 
 
 def _poll(side: Side) -> None:

@@ -24,8 +24,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from core.columns import UtcDateTime
 from core.errors import DatabaseFull, Unavailable
-from core.models import UtcDateTime
 
 logger = logging.getLogger(__name__)
 

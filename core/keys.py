@@ -9,10 +9,10 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
+from core.access import ApiKey, AuditEntry, BrowserSession, Project
 from core.db import DEFAULT_PROJECT, project_of
 from core.errors import InvalidArgument, KeyNotFound, ProjectNotFound
 from core.ids import new_id
-from core.models import ApiKey, AuditEntry, BrowserSession, Project
 
 SESSION_HOURS = 12
 SHOWN_CHARACTERS = 8

@@ -1,64 +1,13 @@
-"""The tables. Times are UTC; `_at` is always a datetime."""
+"""The tables of what is done here. Times are UTC; `_at` is always a datetime."""
 
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Enum, ForeignKey, Index, Integer, String, Text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
 
+from core.columns import Base
 from core.states import EventKind, JobStatus, Level, Outcome
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime on every database; SQLite keeps it as naive UTC text."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """PostgreSQL has time zones, SQLite does not."""
-        return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive datetimes; they mean something else on each machine."""
-        if value is None:
-            return None
-        assert value.tzinfo is not None, "naive datetime"
-        value = value.astimezone(UTC)
-        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give back what was put in."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _words(enum: type[StrEnum], length: int) -> Enum:
-    """An enum kept as its value in text, so that a new member needs no migration."""
-    return Enum(
-        enum, native_enum=False, length=length, values_callable=lambda members: list(members)
-    )
-
-
-class Base(DeclarativeBase):
-    """Base of all tables."""
-
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own protocol
-        datetime: UtcDateTime(),
-        dict[str, Any]: JSON().with_variant(JSONB(), "postgresql"),
-        list[Any]: JSON().with_variant(JSONB(), "postgresql"),
-        int: BigInteger(),
-        str: String(255),
-        JobStatus: _words(JobStatus, 32),
-        Outcome: _words(Outcome, 32),
-        EventKind: _words(EventKind, 16),
-        Level: _words(Level, 8),
-    }
 
 
 class File(Base):
@@ -397,64 +346,3 @@ class Worker(Base):
     """Devices, memory, versions."""
     drained_at: Mapped[datetime | None]
     """Since when it is to claim nothing. Its own reports and restarts leave this as it is."""
-
-
-class Project(Base):
-    """Whose files, jobs and keys are seen by nobody else. "default" needs no row."""
-
-    __tablename__ = "projects"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    created_at: Mapped[datetime]
-
-
-class ApiKey(Base):
-    """A key of a project; its text is known to its owner alone."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str]
-    name: Mapped[str]
-    hash: Mapped[str] = mapped_column(unique=True)
-    """SHA-256 of the key, in hex."""
-    beginning: Mapped[str]
-    scope: Mapped[str]
-    created_at: Mapped[datetime]
-    expires_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
-
-    __table_args__ = (Index("ix_api_keys_project", "project_id", "created_at", "id"),)
-
-
-class BrowserSession(Base):
-    """Somebody who signed in on the page with a key."""
-
-    __tablename__ = "browser_sessions"
-
-    hash: Mapped[str] = mapped_column(primary_key=True)
-    """SHA-256 of the cookie, in hex."""
-    key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
-    """Null for the key of the server's settings."""
-    expires_at: Mapped[datetime]
-
-
-class AuditEntry(Base):
-    """A change that somebody asked for, in the transaction that made it."""
-
-    __tablename__ = "audit_log"
-
-    # SQLite numbers rows by itself for a plain INTEGER only.
-    id: Mapped[int] = mapped_column(
-        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
-    )
-    created_at: Mapped[datetime]
-    project_id: Mapped[str]
-    key_id: Mapped[str | None]
-    """Null for the key of the server's settings, and for servers without keys."""
-    action: Mapped[str] = mapped_column(String(1024))
-    """Method and path."""
-    targets: Mapped[list[Any]]
-    """Ids of what was made, changed or deleted."""
-
-    __table_args__ = (Index("ix_audit_log_project", "project_id", "id"),)

@@ -53,17 +53,13 @@ def resume_held_jobs(session: Session, *, now: datetime, room: Room) -> int:
     return len(jobs)
 
 
-def queue_place(session: Session, job: Job, *, now: datetime) -> tuple[int, str] | None:
-    """How many jobs go before a queued one, and why it waits; None when it does not wait."""
-    return queue_places(session, [job], now=now).get(job.id)
-
-
 def queue_places(
     session: Session, jobs: Sequence[Job], *, now: datetime, fleet: Fleet | None = None
 ) -> dict[str, tuple[int, str]]:
-    """The same for those of these jobs that wait, by job, with as few questions as for one.
+    """By job that waits: how many go before it, and why it waits.
 
-    The `fleet` is that of now; it is looked up when it is not given.
+    For many jobs there are no more questions to the database than for one. The `fleet` is that of
+    now; it is looked up when it is not given.
     """
     queued = [job for job in jobs if job.status is JobStatus.QUEUED]
     if not queued:

@@ -2,8 +2,9 @@
 
 from alembic import context
 
+from core import access, models  # noqa: F401 - they fill the metadata
+from core.columns import Base
 from core.db import Database
-from core.models import Base
 from core.settings import Settings
 
 

@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from core import access, models  # noqa: F401 - they fill the metadata
+from core.columns import Base
 from core.db import Database
 from core.migrate import upgrade
-from core.models import Base
 from core.settings import Settings
 from core.storage import Storage, open_storage
 from tests.servers.leftovers import adopt_orphans, end_leftovers, running

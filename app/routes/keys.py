@@ -10,6 +10,7 @@ from app.body import JsonObject
 from app.caller import check_owner
 from app.security import COOKIE, SESSION_PATH, Gate, cookie_of
 from app.services import CallerDep, ReadSession, ServicesDep, WriteSession
+from core.access import ApiKey, AuditEntry, Project
 from core.db import database_now
 from core.errors import Unauthorized
 from core.keys import (
@@ -24,7 +25,6 @@ from core.keys import (
     list_projects,
     revoke_key,
 )
-from core.models import ApiKey, AuditEntry, Project
 from core.spec import checked
 
 router = APIRouter(tags=["keys"])

@@ -6,7 +6,7 @@ Revision: 0004, after 0003.
 import sqlalchemy as sa
 from alembic import op
 
-from core.models import UtcDateTime
+from core.columns import UtcDateTime
 
 revision: str = "0004"
 down_revision: str | None = "0003"

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from core.models import UtcDateTime
+from core.columns import UtcDateTime
 
 revision: str = "0007"
 down_revision: str | None = "0006"

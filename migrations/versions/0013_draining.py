@@ -6,7 +6,7 @@ Revision: 0013, after 0012.
 import sqlalchemy as sa
 from alembic import op
 
-from core.models import UtcDateTime
+from core.columns import UtcDateTime
 
 revision: str = "0013"
 down_revision: str | None = "0012"

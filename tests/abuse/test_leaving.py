@@ -14,9 +14,10 @@ from starlette.types import Message
 from app import visits
 from app.caller import Caller
 from app.visits import Visits
+from core.access import ApiKey
 from core.db import Database, database_now
 from core.keys import Scope, create_key, end_session
-from core.models import ApiKey, File
+from core.models import File
 from tests.api.conftest import JOBS, Site, problem_of
 
 STREAM = {"accept": "text/event-stream"}

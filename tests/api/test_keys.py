@@ -10,9 +10,9 @@ import pytest
 from httpx import Response
 from starlette.testclient import TestClient
 
+from core.access import ApiKey
 from core.db import DEFAULT_PROJECT, Database, database_now
 from core.keys import Scope, create_key, create_project, find_key
-from core.models import ApiKey
 from core.settings import Settings
 from tests.api.conftest import JOBS, LOCAL, Site, problem_of, serving
 

@@ -17,6 +17,7 @@ from httpx import Response
 from openai import OpenAI
 from sqlalchemy import select, update
 
+from core.access import AuditEntry
 from core.answers import (
     KEPT,
     RETRIED_WITHIN,
@@ -27,7 +28,7 @@ from core.answers import (
     take_turn,
 )
 from core.db import Database, began_at, database_now
-from core.models import Answer, AuditEntry
+from core.models import Answer
 from core.settings import Settings
 from tests.api.conftest import JOBS, Site, problem_of
 

@@ -10,11 +10,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import event, select, text
 
+from core import access, models  # noqa: F401 - they fill the metadata
+from core.columns import Base
 from core.db import Database, after_commit, began_at, clock, database_now
 from core.errors import DatabaseFull, Unavailable
 from core.jobs import list_jobs
 from core.migrate import downgrade, is_current, upgrade
-from core.models import Base
 from tests.factories import make_job
 
 

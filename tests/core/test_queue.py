@@ -24,7 +24,7 @@ from core.queue import (
     succeed_attempt,
 )
 from core.states import EventKind, FailureReason, JobStatus, Outcome
-from core.waiting import count_claimable, queue_place, queue_places
+from core.waiting import count_claimable, queue_places
 from core.workers import drain_worker, undrain_worker
 from tests.factories import LEASE_SECONDS, NOW, POLICY, later, make_attempt, make_job
 
@@ -58,7 +58,7 @@ def test_a_drained_worker_claims_nothing_until_it_may_again(session: Session) ->
     drain_worker(session, "worker-2", now=NOW)
     # It reports itself all the while, as a restarted one does, too.
     session.merge(Worker(name="worker-2", heartbeat_at=later(1), slots=1, facts={}))
-    place = queue_place(session, job, now=later(1))
+    place = queue_places(session, [job], now=later(1))[job.id]
 
     assert _claim(session) is None
     assert place is not None

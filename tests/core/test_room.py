@@ -13,7 +13,7 @@ from core.models import Job, Worker
 from core.queue import claim_job, fail_attempt, stop_attempt
 from core.room import Fleet, Hold, Room, check_fits_ever, reserved_bytes
 from core.states import FailureReason, JobStatus, Outcome
-from core.waiting import count_claimable, queue_place, resume_held_jobs
+from core.waiting import count_claimable, queue_places, resume_held_jobs
 from tests.factories import NOW, POLICY, later, make_attempt, make_job
 
 PLAN = {"checkpoint_bytes": 100, "disk_bytes": 1000}
@@ -89,7 +89,7 @@ def test_a_job_without_room_says_what_it_waits_for(session: Session) -> None:
     make_worker(session, "small", scratch_free_bytes=10**9, storage_free_bytes=None)
     make_worker(session, "large", scratch_free_bytes=2 * 10**9, storage_free_bytes=None)
 
-    assert queue_place(session, job, now=NOW) == (
+    assert queue_places(session, [job], now=NOW)[job.id] == (
         0,
         "waits for disk space: needs 5.00 GB of the scratch disk (TUNEYARD_SCRATCH); "
         "large has 2.00 GB to spare",
@@ -112,7 +112,7 @@ def test_it_does_not_say_so_while_another_worker_may_have_room(
     make_worker(session, "small", scratch_free_bytes=10**9)
     make_worker(session, "other", **other)
 
-    place = queue_place(session, job, now=NOW)
+    place = queue_places(session, [job], now=NOW)[job.id]
 
     assert place is not None
     assert "waits for a free worker" in place[1]
@@ -257,7 +257,7 @@ def test_a_job_that_fits_nowhere_says_so_and_what_would(session: Session) -> Non
     make_worker(session, "small", memory_bytes=2 * GB, memory_free_bytes=2 * GB)
     make_worker(session, "large", memory_bytes=4 * GB, memory_free_bytes=4 * GB)
 
-    assert queue_place(session, job, now=NOW) == (
+    assert queue_places(session, [job], now=NOW)[job.id] == (
         0,
         "fits on no worker: by the plan it takes 5.00 GB of memory, and large has 4.00 GB in all. "
         "It fits with micro-batch 1 x accumulation 8; or set resources.memory, and the split is "
@@ -270,7 +270,7 @@ def test_on_a_gpu_its_own_memory_counts(session: Session) -> None:
     gpu = {"device": "cuda", "memory_bytes": 64 * GB, "device_memory_bytes": 4 * GB}
     make_worker(session, "gpu", memory_free_bytes=4 * GB, **gpu)
 
-    place = queue_place(session, job, now=NOW)
+    place = queue_places(session, [job], now=NOW)[job.id]
 
     assert place is not None
     assert "gpu has 4.00 GB in all" in place[1]
@@ -280,7 +280,7 @@ def test_a_gpu_that_tells_nothing_may_have_room(session: Session) -> None:
     job = make_large(session)
     make_worker(session, "gpu", device="cuda", memory_bytes=2 * GB)
 
-    place = queue_place(session, job, now=NOW)
+    place = queue_places(session, [job], now=NOW)[job.id]
 
     assert place is not None
     assert "waits for a free worker" in place[1]
@@ -290,7 +290,7 @@ def test_a_job_waits_for_memory_that_others_hold(session: Session) -> None:
     job = make_large(session)
     make_worker(session, "w", memory_bytes=8 * GB, memory_free_bytes=3 * GB)
 
-    assert queue_place(session, job, now=NOW) == (
+    assert queue_places(session, [job], now=NOW)[job.id] == (
         0,
         "waits for memory: by the plan it takes 5.00 GB; w has 3.00 GB to spare",
     )
@@ -302,7 +302,7 @@ def test_memory_that_a_running_job_holds_is_no_lack(session: Session) -> None:
     job = make_large(session)
     make_worker(session, "w", memory_bytes=8 * GB, memory_free_bytes=3 * GB)
 
-    place = queue_place(session, job, now=NOW)
+    place = queue_places(session, [job], now=NOW)[job.id]
 
     assert place is not None
     assert "waits for a free worker" in place[1]

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import select
 
 from core.checkpoints import entries, get_checkpoint
+from core.columns import Base
 from core.db import DEFAULT_PROJECT, database_now
-from core.models import Base, File
+from core.models import File
 from core.results import PURPOSE
 from core.settings import Settings
 from core.webhooks import EVENT_TYPES, create_endpoint
