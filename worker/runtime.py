@@ -49,6 +49,7 @@ class Runtime:
         self._claiming = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._machine = machine or Machine(settings)
+        self._was_cut_off = False
         self._no_rescue_before = 0.0
         self._scratch = Scratch(settings.scratch_folder / "attempts")
 
@@ -135,7 +136,7 @@ class Runtime:
                 self._look()
             except Unavailable as error:
                 logger.warning("database away: %s", error.message)
-                self._put_off_rescue()
+                self._was_cut_off = True
             except Exception:
                 # A worker that no longer looks would seem alive and take nothing.
                 logger.exception("looking for jobs failed")
@@ -146,7 +147,7 @@ class Runtime:
         began = time.monotonic()
         with self._database.write() as session:
             now = database_now(session)
-            if time.monotonic() - began > self._settings.lease_seconds / 3:
+            if self._was_cut_off or time.monotonic() - began > self._settings.lease_seconds / 3:
                 self._put_off_rescue()
             room = self._room(session)
             waiting, rescued = 0, self._rescue(session, now)
@@ -165,7 +166,11 @@ class Runtime:
         return rescue_jobs(session, now=now, policy=RetryPolicy.of(self._settings))
 
     def _put_off_rescue(self) -> None:
-        """After an outage all leases are over; their healthy owners get the time to renew them."""
+        """After an outage all leases are over; their healthy owners get the time to renew them.
+
+        They find the database again when this worker does, however long that takes them.
+        """
+        self._was_cut_off = False
         self._no_rescue_before = time.monotonic() + self._settings.lease_seconds
 
     def _room(self, session: Session) -> Room:

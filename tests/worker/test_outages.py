@@ -1,5 +1,6 @@
 """Database or storage away while a job trains: it trains on, and nothing is lost or doubled."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -184,11 +185,15 @@ def test_a_worker_that_was_cut_off_rescues_nobody_at_once(outage: Outage) -> Non
     assert claimed is not None
     job, lease = claimed
     outage.database.go_away()
+    runtime = outage.runtime()
 
-    with idle(outage.runtime()):
+    with idle(runtime):
         wait_for(bench, job.id, lambda _: is_lease_over(bench, job.id))
+        back = time.monotonic()
         outage.database.come_back()
         wait_for(bench, job.id, lambda _: has_looked(bench))
+        # Not from when it was last refused: the owner needs as long to find the way back.
+        assert runtime._no_rescue_before >= back + LEASE_SECONDS
         with bench.database.write() as session:
             heartbeat(session, lease, now=database_now(session), lease_seconds=60)
 
