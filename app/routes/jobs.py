@@ -143,8 +143,10 @@ def retry(services: ServicesDep, job_id: str, body: OptionalJsonObject, once: On
     changes = retry_changes(body)
 
     def create(session: Session, now: datetime) -> JobObject:
-        spec = retry_spec(session, get_job(session, job_id), changes)
-        return _submit(session, services, spec, now=now, retry_of=job_id)
+        # Held for as long as it is needed: else the session forgets it, and reads it again.
+        first = get_job(session, job_id)
+        spec = retry_spec(session, first, changes)
+        return _submit(session, services, spec, now=now, retry_of=first.id)
 
     return once.answer(create)
 

@@ -13,6 +13,8 @@ from sqlalchemy import event
 
 from tests.api.conftest import JOBS, Site, metrics
 
+pytestmark = pytest.mark.every_database
+
 PLANNED = {
     "model_type": "llama",
     "hidden_size": 64,
