@@ -159,6 +159,8 @@ def test_a_database_that_is_away_for_longer_than_the_lease(
         wait_for(bench, job.id, has_step(5))
         children = training_children()
         with idle(outage.runtime()):
+            # One that starts after the outage knows nothing of it, and may rescue at once.
+            wait_for(bench, job.id, lambda _: has_looked(bench))
             began = datetime.now(UTC)
             harm(outage.database)
             wait_for(bench, job.id, lambda _: is_lease_over(bench, job.id))
