@@ -2,17 +2,18 @@
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := .venv/bin
-# Python compiles what is used when it is used first: much of what is installed never is.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# Python compiles what is used when it is used first: much of what is installed never is.
 PIP_INSTALL := $(PIP) install --no-compile
 STAMP := .venv/.installed
 export PYTHONPATH := .
 # Hundreds of processes are started; none of them should compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+CHECKS := check-format check-lint check-types check-layers check-schema check-migrations
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-databases chaos check format migrate wheel clean \
-	check-format check-lint check-types check-layers check-schema check-migrations
+.PHONY: help install demo up test test-databases chaos check format migrate wheel clean $(CHECKS)
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,7 +50,7 @@ chaos: install ## break a running service for SECONDS=600, by SEED=1, and check 
 	@$(BIN)/python benchmarks/chaos.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 check: install ## formatting, lint, types, layers, migrations
-	@$(MAKE) --no-print-directory -j 2 -O check-format check-lint check-types check-layers check-schema check-migrations
+	@$(MAKE) --no-print-directory -j 2 $(CHECKS)
 
 check-format:
 	@$(BIN)/ruff format --check .

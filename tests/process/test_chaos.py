@@ -17,6 +17,7 @@ TRIES = 3
 """On a busy machine no frozen worker may have had a job."""
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_every_promise_holds_whatever_is_broken(kind: str, tmp_path: Path) -> None:
     with running_world(kind, tmp_path) as world:
